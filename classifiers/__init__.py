@@ -1,0 +1,1 @@
+"""Topic and stance classification of news; knows no Kafka, Faust or Prometheus."""

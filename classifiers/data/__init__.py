@@ -1,0 +1,1 @@
+"""Labelled passages written for this project (see LABEL_GUIDE.md)."""

@@ -1,0 +1,119 @@
+"""From labelled texts to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+from classifiers.assessor import Assessor
+from classifiers.training import STANCES, Example
+
+__all__ = ["calibration_error", "evaluate", "lines"]
+
+
+def calibration_error(confidence: NDArray[Any], correct: NDArray[Any], bins: int = 10) -> float:
+    """Expected calibration error with equal-width bins.
+
+    The mean over bins of |accuracy - confidence|, weighted by the share of the bin (Naeini et al., AAAI
+    2015).
+
+    Parameters
+    ----------
+    confidence : ndarray of shape (n_samples,)
+        Probability of the decided class, 0 to 1.
+    correct : ndarray of bool, shape (n_samples,)
+    bins : int
+
+    Examples
+    --------
+    >>> round(calibration_error(np.array([0.9, 0.9]), np.array([True, False])), 3)
+    0.4
+    """
+    if not len(confidence):
+        return float("nan")
+    slots = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        np.mean(slots == slot) * abs(correct[slots == slot].mean() - confidence[slots == slot].mean())
+        for slot in np.unique(slots)
+    ]
+    return float(np.sum(gaps))
+
+
+def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
+    """Score an assessor.
+
+    Stance is scored where the topic was rightly found, and once more with a missed topic as a miss.
+
+    Returns
+    -------
+    dict
+        ``topics`` (per topic precision, recall, f1, support), ``topics_micro_f1``, ``stance`` (per class
+        f1 and support), ``stance_macro_f1``, ``stance_macro_f1_with_misses``,
+        ``stance_calibration_error``, ``rows``. All scores 0 to 1.
+    """
+    decided = assessor.assess([("", example.text) for example in examples])
+    names = sorted({*assessor.topics, *(topic for example in examples for topic in example.topics)})
+    gold = np.array([[name in example.topics for name in names] for example in examples])
+    found = np.array([[name in {d.topic for d in row} for name in names] for row in decided])
+    precision, recall, f1, support = precision_recall_fscore_support(gold, found, zero_division=0)
+    pairs = []
+    misses = []
+    for example, row in zip(examples, decided, strict=True):
+        by_topic = {decision.topic: decision for decision in row}
+        for topic in example.topics:
+            if topic in by_topic:
+                decision = by_topic[topic]
+                pairs.append((example.stance[topic], decision.stance, decision.stance_probability))
+            else:
+                misses.append(example.stance[topic])
+    truth = [pair[0] for pair in pairs]
+    guess = [pair[1] for pair in pairs]
+    labels = list(STANCES)
+    per_class = f1_score(truth, guess, labels=labels, average=None, zero_division=0)
+    with_misses = f1_score(
+        truth + misses, guess + ["missed"] * len(misses), labels=labels, average="macro", zero_division=0
+    )
+    confidence = np.array([pair[2] for pair in pairs])
+    correct = np.array([pair[0] == pair[1] for pair in pairs])
+    return {
+        "rows": len(examples),
+        "model": assessor.name,
+        "topics": {
+            name: {
+                "precision": round(float(precision[i]), 4),
+                "recall": round(float(recall[i]), 4),
+                "f1": round(float(f1[i]), 4),
+                "support": int(support[i]),
+            }
+            for i, name in enumerate(names)
+        },
+        "topics_micro_f1": round(float(f1_score(gold, found, average="micro", zero_division=0)), 4),
+        "stance": {
+            label: {"f1": round(float(per_class[i]), 4), "support": truth.count(label)}
+            for i, label in enumerate(labels)
+        },
+        "stance_macro_f1": round(float(np.mean(per_class)), 4),
+        "stance_macro_f1_with_misses": round(float(with_misses), 4),
+        "stance_calibration_error": round(calibration_error(confidence, correct), 4),
+    }
+
+
+def lines(report: dict[str, Any]) -> Iterator[str]:
+    """The report for people."""
+    yield f"{report['rows']} texts, model {report['model']}"
+    yield f"{'topic':18}{'precision':>10}{'recall':>8}{'f1':>8}{'support':>9}"
+    for name, row in report["topics"].items():
+        yield f"{name:18}{row['precision']:10.3f}{row['recall']:8.3f}{row['f1']:8.3f}{row['support']:9}"
+    yield f"topics, micro F1: {report['topics_micro_f1']:.3f}"
+    yield f"{'stance':18}{'f1':>8}{'support':>9}"
+    for label, row in report["stance"].items():
+        yield f"{label:18}{row['f1']:8.3f}{row['support']:9}"
+    yield (
+        f"stance, macro F1 where the topic was found: {report['stance_macro_f1']:.3f};"
+        f" with missed topics as misses: {report['stance_macro_f1_with_misses']:.3f}"
+    )
+    yield f"stance, expected calibration error: {report['stance_calibration_error']:.3f}"

@@ -1,0 +1,54 @@
+"""Sentences with exact offsets."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["sentence_spans"]
+
+# A sentence ends at a line break, or after . ! ? (and closing quotes) before white space and a capital,
+# a digit or an opening quote.
+_BREAK = re.compile(r"\n+|(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])|(?<=[。！？])")
+# Full stops that do not end a sentence: titles, firms, months, initials such as "U.S." or "J."
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Gen|Gov|Sen|Rep|Lt|Col|St|Inc|Corp|Co|Ltd|Bros|vs|No|Jan|Feb|Mar|Apr|Jun|Jul"
+    r"|Aug|Sept|Sep|Oct|Nov|Dec|Fig|approx|est)|\b[A-Z]|\b(?:[A-Za-z]\.)+[A-Za-z])\.$"
+)
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Split a text into sentences.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    list of (start, end)
+        In characters, without surrounding white space; empty for a blank text. The spans do not overlap
+        and nothing but white space lies between them.
+
+    Examples
+    --------
+    >>> text = "Curbs took effect in the U.S. on Friday. Sales fell 3.5%."
+    >>> [text[start:end] for start, end in sentence_spans(text)]
+    ['Curbs took effect in the U.S. on Friday.', 'Sales fell 3.5%.']
+    """
+    spans = []
+    start = 0
+    for gap in _BREAK.finditer(text):
+        end = gap.start() + len(gap.group()) if not gap.group().strip() else gap.start() + len(gap.group().rstrip())
+        if "\n" not in gap.group() and _ABBREVIATION.search(text, max(start, gap.start() - 12), gap.start()):
+            continue
+        spans.append((start, end))
+        start = gap.end()
+    spans.append((start, len(text)))
+    return [stripped for span in spans if (stripped := _strip(text, *span))]
+
+
+def _strip(text: str, start: int, end: int) -> tuple[int, int] | None:
+    piece = text[start:end]
+    start += len(piece) - len(piece.lstrip())
+    end -= len(piece) - len(piece.rstrip())
+    return (start, end) if start < end else None

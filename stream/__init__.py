@@ -1,0 +1,1 @@
+"""The stream: Kafka records in, assessments, state and metrics out."""

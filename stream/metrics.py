@@ -1,0 +1,228 @@
+"""All metrics, declared once (DESIGN section 5).
+
+The assessment counts are not counters of this process: a collector reads them from the state of the
+partitions that this worker owns, so they survive restarts and move with their partition.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from stream.errors import Reason, Stage
+from stream.tables import TOTAL, Counts, Outcome
+
+__all__ = ["STANCES", "WINDOW_HOURS", "Metrics", "StateCollector", "StateReader"]
+
+STANCES = ("favor", "against", "neutral")
+WINDOW_HOURS = {"1h": 1, "24h": 24, "7d": 168}
+OTHER = "other"
+TOPICS_MAX = 200
+
+# From live minutes to replayed years: news ages between a feed's push and a back-fill.
+AGE_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400)
+# A batch of up to 256 articles takes milliseconds (a few headlines) to a second (long articles).
+CLASSIFY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+StateReader = Callable[[], Iterable[tuple[int, str, Counts]]]
+"""Gives ``(partition, bucket, counts)`` of every owned partition; bucket is an hour or ``total``."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Handles of the metrics that this process feeds itself."""
+
+    registry: CollectorRegistry
+    events: Counter
+    dead_letters: Counter
+    redelivered: Counter
+    event_age: Histogram
+    classify_seconds: Histogram
+    batch_events: Histogram
+    lag: Gauge
+    last_event: Gauge
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry, *, model: Mapping[str, str]) -> Metrics:
+        """Declare everything in `registry`; closed label sets start at zero.
+
+        Parameters
+        ----------
+        registry : CollectorRegistry
+            Private to the process or to a test.
+        model : mapping
+            Labels of ``stancewatch_model_info``: name and content hash.
+        """
+        disable_created_metrics()
+        metrics = cls(
+            registry=registry,
+            events=Counter(
+                "stancewatch_events",
+                "Records handled by this process, by outcome (redelivered ones excluded)",
+                ["outcome"],
+                registry=registry,
+            ),
+            dead_letters=Counter(
+                "stancewatch_dead_letters",
+                "Records sent to the dead-letter topic by this process",
+                ["stage", "reason"],
+                registry=registry,
+            ),
+            redelivered=Counter(
+                "stancewatch_redelivered_skipped",
+                "Records that Kafka delivered again and that were already counted",
+                registry=registry,
+            ),
+            event_age=Histogram(
+                "stancewatch_event_age_seconds",
+                "Time from published_at to the decision",
+                buckets=AGE_BUCKETS,
+                registry=registry,
+            ),
+            classify_seconds=Histogram(
+                "stancewatch_classify_seconds",
+                "Time to classify one batch",
+                buckets=CLASSIFY_BUCKETS,
+                registry=registry,
+            ),
+            batch_events=Histogram(
+                "stancewatch_batch_events",
+                "Records handled together",
+                buckets=BATCH_BUCKETS,
+                registry=registry,
+            ),
+            lag=Gauge(
+                "stancewatch_consumer_lag_records",
+                "Records behind the end of the log",
+                ["kafka_topic", "partition"],
+                registry=registry,
+            ),
+            last_event=Gauge(
+                "stancewatch_last_event_timestamp_seconds",
+                "Wall clock when the last record was handled",
+                registry=registry,
+            ),
+        )
+        Info("stancewatch_model", "Model that decides", registry=registry).info(dict(model))
+        Info("stancewatch_build", "Version of this software", registry=registry).info(
+            {"version": version("stancewatch")}
+        )
+        for outcome in Outcome:
+            metrics.events.labels(outcome.value)
+        for reason, stage in REJECTIONS.items():
+            metrics.dead_letters.labels(stage.value, reason.value)
+        return metrics
+
+
+REJECTIONS = {
+    Reason.EMPTY_RECORD: Stage.RECEIVE,
+    Reason.TOO_LARGE: Stage.RECEIVE,
+    Reason.INVALID_UTF8: Stage.DECODE,
+    Reason.INVALID_JSON: Stage.DECODE,
+    Reason.TOO_DEEP: Stage.DECODE,
+    Reason.INVALID_ENVELOPE: Stage.DECODE,
+    Reason.WRONG_TYPE: Stage.VALIDATE,
+    Reason.MISSING_FIELD: Stage.VALIDATE,
+    Reason.INVALID_ID: Stage.VALIDATE,
+    Reason.EMPTY_CONTENT: Stage.VALIDATE,
+    Reason.INVALID_CHARACTERS: Stage.VALIDATE,
+    Reason.INVALID_DATE: Stage.VALIDATE,
+    Reason.FUTURE_DATE: Stage.VALIDATE,
+    Reason.OUT_OF_RANGE: Stage.VALIDATE,
+    Reason.MISSING_KEY: Stage.VALIDATE,
+    Reason.KEY_MISMATCH: Stage.VALIDATE,
+    Reason.UNCLASSIFIABLE: Stage.CLASSIFY,
+}
+"""The stage that each reason belongs to; every pair is a series from the start."""
+
+
+class StateCollector(Collector):
+    """Exposes the stored counts of the owned partitions at each scrape.
+
+    Parameters
+    ----------
+    read : StateReader
+        Reads the state; called once a scrape.
+    topics : sequence of str
+        Taxonomy: its series exist from the start. A topic that is in the state but no longer in the
+        taxonomy is still shown, up to 200 topics; what is beyond goes to ``other``.
+    window_clock : str
+        ``wall``: windows end now. ``event``: at the latest ``published_at`` in the state.
+    """
+
+    def __init__(self, read: StateReader, topics: Iterable[str], window_clock: str) -> None:
+        self.read = read
+        self.topics = list(topics)
+        self.window_clock = window_clock
+
+    def describe(self) -> Iterable[Metric]:
+        """Names without values, so that registering does not read the state."""
+        yield from self._families()
+
+    @staticmethod
+    def _families() -> tuple[CounterMetricFamily, GaugeMetricFamily, CounterMetricFamily]:
+        return (
+            CounterMetricFamily(
+                "stancewatch_assessments",
+                "Events by topic and stance, from the state: exact across restarts and rebalances",
+                labels=["topic", "stance", "partition"],
+            ),
+            GaugeMetricFamily(
+                "stancewatch_window_assessments",
+                "Events by topic and stance whose published_at lies in the window (whole hours, the running one"
+                " included)",
+                labels=["topic", "stance", "window", "partition"],
+            ),
+            CounterMetricFamily(
+                "stancewatch_stored_events",
+                "Records by outcome, from the state: exact across restarts and rebalances",
+                labels=["outcome", "partition"],
+            ),
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the state once and fill the families."""
+        assessments, windows, outcomes = self._families()
+        totals: dict[int, Counts] = {}
+        hours: dict[int, dict[int, Counts]] = {}
+        for partition, bucket, counts in self.read():
+            if bucket == TOTAL:
+                totals[partition] = counts
+            else:
+                hours.setdefault(partition, {})[int(bucket)] = counts
+        shown = self._shown_topics(totals.values())
+        latest = max((counts.latest for counts in totals.values()), default=0.0)
+        end_hour = int((time.time() if self.window_clock == "wall" else latest) // 3600)
+        for partition, total in sorted(totals.items()):
+            for (topic, stance), votes in self._sum([total], shown).items():
+                assessments.add_metric([topic, stance, str(partition)], votes)
+            for outcome in Outcome:
+                outcomes.add_metric([outcome.value, str(partition)], total.outcomes.get(outcome, 0))
+            by_hour = hours.get(partition, {})
+            for window, length in WINDOW_HOURS.items():
+                inside = [counts for hour, counts in by_hour.items() if end_hour - length < hour <= end_hour]
+                for (topic, stance), votes in self._sum(inside, shown).items():
+                    windows.add_metric([topic, stance, window, str(partition)], votes)
+        yield from (assessments, windows, outcomes)
+
+    def _shown_topics(self, totals: Iterable[Counts]) -> set[str]:
+        extra = sorted({topic for counts in totals for topic in counts.votes} - set(self.topics))
+        return set([*self.topics, *extra][:TOPICS_MAX])
+
+    @staticmethod
+    def _sum(parts: Iterable[Counts], shown: set[str]) -> dict[tuple[str, str], int]:
+        sums = {(topic, stance): 0 for topic in sorted(shown) for stance in STANCES}
+        for counts in parts:
+            for topic, by_stance in counts.votes.items():
+                slot = topic if topic in shown else OTHER
+                for stance, votes in by_stance.items():
+                    sums[slot, stance] = sums.get((slot, stance), 0) + votes
+        return sums

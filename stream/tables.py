@@ -1,0 +1,226 @@
+"""The state: what is stored under which key, and the pure functions that change it.
+
+Two Faust tables, both bytes to bytes (JSON), each key prefixed by its Kafka partition:
+
+``counts``
+    ``<partition>|total`` and ``<partition>|<hour>`` hold :class:`Counts`: votes by topic and stance, and
+    the highest offset applied. A change at an offset that is not above it is skipped, so every key is
+    idempotent on its own and no transaction across keys is needed.
+``identities``
+    ``<partition>|<event id>`` holds :class:`Identity`: each accepted version with its offset and vote.
+    What an event means (first, duplicate, correction) is decided from the entries *below* its offset
+    only. The decision therefore depends on the log and not on how far the state had got before a crash:
+    a redelivered event is judged as it was the first time.
+
+Hours count from 1970-01-01T00:00Z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+__all__ = ["Accepted", "Change", "Counts", "Identity", "Judgement", "Outcome", "apply_changes", "hour_of", "judge"]
+
+Votes = dict[str, str]
+"""Stance by topic, as one event casts them; empty for off topic."""
+
+TOTAL = "total"
+
+
+class Outcome(StrEnum):
+    """What became of one record; label of ``stancewatch_events_total``."""
+
+    ASSESSED = "assessed"
+    OFF_TOPIC = "off_topic"
+    DUPLICATE = "duplicate"
+    CORRECTED = "corrected"
+    RETRACTED = "retracted"
+    DEAD_LETTER = "dead_letter"
+
+
+class Accepted(msgspec.Struct, array_like=True):
+    """One accepted version of an event: its place in the log, its hour, the vote it cast."""
+
+    version: int
+    offset: int
+    hour: int
+    votes: Votes
+
+
+class Identity(msgspec.Struct, array_like=True):
+    """All accepted versions of one event id, by rising offset."""
+
+    accepted: list[Accepted] = []
+
+
+class Counts(msgspec.Struct):
+    """Votes of one key; ``offset`` is the highest one applied, -1 before the first.
+
+    ``outcomes`` and ``latest`` (highest ``published_at`` seen, POSIX seconds) are kept under the total only.
+    """
+
+    offset: int = -1
+    votes: dict[str, dict[str, int]] = {}
+    outcomes: dict[str, int] = {}
+    latest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an accepted or refused event means: the version it replaces, and whether it was seen before."""
+
+    duplicate: bool
+    prior: Accepted | None = None
+    redelivered: Accepted | None = None
+
+
+@dataclass(slots=True)
+class Change:
+    """Everything that the record at one offset does to the counts of its partition."""
+
+    offset: int
+    outcome: Outcome
+    published_at: float = 0.0
+    casts: list[tuple[int, Votes, int]] = field(default_factory=list)
+    """``(hour, votes, +1 or -1)``: votes cast, and votes of a replaced version taken back."""
+
+
+_counts_decoder = msgspec.json.Decoder(Counts)
+_identity_decoder = msgspec.json.Decoder(Identity)
+_encode = msgspec.json.Encoder().encode
+
+
+def hour_of(moment: datetime) -> int:
+    """Hour bucket of an aware datetime."""
+    return int(moment.timestamp() // 3600)
+
+
+def counts_key(partition: int, bucket: int | str) -> bytes:
+    """Key of a bucket (hour number or ``total``) in ``counts``."""
+    return f"{partition}|{bucket}".encode()
+
+
+def split_counts_key(key: bytes) -> tuple[int, str]:
+    """Inverse of :func:`counts_key`."""
+    partition, _, bucket = key.decode().partition("|")
+    return int(partition), bucket
+
+
+def identity_key(partition: int, event_id: str) -> bytes:
+    """Key of an event id in ``identities``."""
+    return f"{partition}|{event_id}".encode()
+
+
+def read_counts(table: Mapping[bytes, bytes], key: bytes) -> Counts:
+    """Stored counts, or fresh ones."""
+    value = table.get(key)
+    return Counts() if value is None else _counts_decoder.decode(value)
+
+
+def decode_counts(value: bytes) -> Counts:
+    """Counts from their stored form."""
+    return _counts_decoder.decode(value)
+
+
+def read_identity(table: Mapping[bytes, bytes], key: bytes) -> Identity:
+    """Stored identity, or a fresh one."""
+    value = table.get(key)
+    return Identity() if value is None else _identity_decoder.decode(value)
+
+
+def stored(value: Counts | Identity) -> bytes:
+    """Stored form of a state value."""
+    return _encode(value)
+
+
+def judge(identity: Identity, version: int, offset: int) -> Judgement:
+    """Decide what a version of an event at an offset means.
+
+    Parameters
+    ----------
+    identity : Identity
+        What is known of the event id; entries at or above `offset` do not influence the decision.
+    version, offset : int
+        Of the record at hand.
+
+    Returns
+    -------
+    Judgement
+        ``duplicate`` when an earlier offset already brought this or a higher version; otherwise the
+        highest earlier version as ``prior`` and, if this very offset was accepted before (redelivery),
+        its entry.
+    """
+    earlier = [entry for entry in identity.accepted if entry.offset < offset]
+    prior = max(earlier, key=lambda entry: entry.version, default=None)
+    if prior is not None and version <= prior.version:
+        return Judgement(duplicate=True)
+    same = next((entry for entry in identity.accepted if entry.offset == offset), None)
+    return Judgement(duplicate=False, prior=prior, redelivered=same)
+
+
+def accept(identity: Identity, entry: Accepted) -> None:
+    """Record an accepted version; recording the same offset again replaces it."""
+    others = [known for known in identity.accepted if known.offset != entry.offset]
+    identity.accepted = sorted([*others, entry], key=lambda known: known.offset)
+
+
+def apply_changes(table: MutableMapping[bytes, bytes], partition: int, changes: Iterable[Change]) -> int:
+    """Apply the changes of one batch to the counts of one partition.
+
+    Each key that a change names is written back, also when it was skipped there: a local store that got
+    ahead of its changelog before a crash would otherwise keep what the changelog never receives.
+
+    Parameters
+    ----------
+    table : mutable mapping of bytes to bytes
+        The ``counts`` table.
+    partition : int
+        Kafka partition of all changes.
+    changes : iterable of Change
+        By rising offset.
+
+    Returns
+    -------
+    int
+        How many changes had been applied to the total before (redelivered and skipped).
+    """
+    loaded: dict[bytes, Counts] = {}
+    skipped = 0
+
+    def load(bucket: int | str) -> Counts:
+        key = counts_key(partition, bucket)
+        if key not in loaded:
+            loaded[key] = read_counts(table, key)
+        return loaded[key]
+
+    for change in changes:
+        total = load(TOTAL)
+        if change.offset > total.offset:
+            for _, votes, sign in change.casts:
+                _cast(total, votes, sign)
+            total.outcomes[change.outcome] = total.outcomes.get(change.outcome, 0) + 1
+            total.latest = max(total.latest, change.published_at)
+            total.offset = change.offset
+        else:
+            skipped += 1
+        for hour in {hour for hour, _, _ in change.casts}:
+            bucket = load(hour)
+            if change.offset > bucket.offset:
+                for cast_hour, votes, sign in change.casts:
+                    if cast_hour == hour:
+                        _cast(bucket, votes, sign)
+                bucket.offset = change.offset
+    for key, counts in loaded.items():
+        table[key] = stored(counts)
+    return skipped
+
+
+def _cast(counts: Counts, votes: Votes, sign: int) -> None:
+    for topic, stance in votes.items():
+        by_stance = counts.votes.setdefault(topic, {})
+        by_stance[stance] = by_stance.get(stance, 0) + sign
