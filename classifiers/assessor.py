@@ -111,7 +111,9 @@ class Assessor:
         topic = str(self.topic_model.classes_[column])
         relevant = np.flatnonzero(relevance >= min(RELEVANT, float(relevance.max())))
         passage = " ".join(parts[i].text for i in relevant)
-        stances = self.stance_model.predict_proba([passage, *(windows[i] for i in relevant)], [topic] * (len(relevant) + 1))
+        stances = self.stance_model.predict_proba(
+            [passage, *(windows[i] for i in relevant)], [topic] * (len(relevant) + 1)
+        )
         decided = int(stances[0].argmax())
         strength = relevance[relevant] * stances[1:, decided]
         order = np.argsort(-strength, kind="stable")[:2]

@@ -115,7 +115,9 @@ class StanceClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn shi
         }
 
     @classmethod
-    def from_tensors(cls, tensors: Tensors, classes: Sequence[str], topics: Sequence[str]) -> StanceClassifier:
+    def from_tensors(
+        cls, tensors: Tensors, classes: Sequence[str], topics: Sequence[str]
+    ) -> StanceClassifier:
         """Inverse of :meth:`tensors`."""
         model = cls()
         model.classes_ = np.asarray(classes, dtype=str)

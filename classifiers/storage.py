@@ -51,7 +51,9 @@ def train_and_save(folder: Path, examples: Sequence[Example], *, data_origin: st
         "data_sha256": data_hash(examples),
     }
     # One entry: the order of several is not defined, and the file must be the same every time.
-    weights = save_tensors({**topic_model.tensors(), **stance_model.tensors()}, {"model": json.dumps(metadata)})
+    weights = save_tensors(
+        {**topic_model.tensors(), **stance_model.tensors()}, {"model": json.dumps(metadata)}
+    )
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(weights).hexdigest()
     _write(folder / WEIGHTS, weights)
@@ -77,7 +79,9 @@ def load(folder: Path) -> Assessor:
         raise ModelError(message) from None
     digest = hashlib.sha256(weights).hexdigest()
     if digest != expected:
-        message = f"{path} has SHA-256 {digest}, its .sha256 file says {expected}: run `stancewatch train` again"
+        message = (
+            f"{path} has SHA-256 {digest}, its .sha256 file says {expected}: run `stancewatch train` again"
+        )
         raise ModelError(message)
     try:
         with safe_open(str(path), framework="numpy") as stored:

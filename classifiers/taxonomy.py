@@ -17,6 +17,10 @@ class Topic:
 
 TAXONOMY = (
     Topic("cloud", "cloud providers, services, revenue and data centres, AI model services on cloud"),
-    Topic("domestic_chips", "a country's or firm's own design or making of semiconductors, and its subsidies"),
-    Topic("export_controls", "government limits on selling or transferring chips and other advanced technology"),
+    Topic(
+        "domestic_chips", "a country's or firm's own design or making of semiconductors, and its subsidies"
+    ),
+    Topic(
+        "export_controls", "government limits on selling or transferring chips and other advanced technology"
+    ),
 )

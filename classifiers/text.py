@@ -38,7 +38,11 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     spans = []
     start = 0
     for gap in _BREAK.finditer(text):
-        end = gap.start() + len(gap.group()) if not gap.group().strip() else gap.start() + len(gap.group().rstrip())
+        end = (
+            gap.start() + len(gap.group())
+            if not gap.group().strip()
+            else gap.start() + len(gap.group().rstrip())
+        )
         if "\n" not in gap.group() and _ABBREVIATION.search(text, max(start, gap.start() - 12), gap.start()):
             continue
         spans.append((start, end))

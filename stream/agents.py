@@ -148,7 +148,7 @@ class EventProcessor:
         identities: dict[bytes, Identity] = {}
         for members in by_partition.values():
             self.judge(members, identities)
-        await self.classify([item for item in items if item.needs_classifier])
+        await self.classify([item for item in items if item.needs_classifier], alone=len(items) == 1)
         await self.emit(items)
         if self.lost_partitions(items):
             return
@@ -212,13 +212,14 @@ class EventProcessor:
 
     # 4. classify
 
-    async def classify(self, items: Sequence[Item]) -> None:
+    async def classify(self, items: Sequence[Item], *, alone: bool) -> None:
         """Decide on all new events at once.
 
         Raises
         ------
         UnclassifiableError
-            When the model fails on a batch of several; a single event that breaks it is a dead letter.
+            When the model fails on a batch of several records: others in it were judged on the assumption that
+            this one is accepted. An event that is `alone` in its batch becomes a dead letter instead.
         """
         if not items:
             return
@@ -227,7 +228,7 @@ class EventProcessor:
         try:
             decisions = await asyncio.to_thread(self.assessor.assess, documents)
         except Exception as error:
-            if len(items) > 1:
+            if not alone:
                 raise UnclassifiableError from error
             log.exception("event %r could not be classified", items[0].event and items[0].event.id)
             detail = f"{type(error).__name__}: {error}"
@@ -287,14 +288,16 @@ class EventProcessor:
             accept(identities[identity_key(item.partition, event.id)], entry)
         change = Change(item.offset, _outcome(event, judgement, entry), event.published_at.timestamp())
         if judgement.prior is not None:
-            # Looked up again: when both versions are in this batch, the vote was not known yet at the judgement.
+            # Looked up again: with both versions in one batch, the vote was not known at the judgement.
             prior = _entry_at(identities[identity_key(item.partition, event.id)], judgement.prior.offset)
             change.casts.append((prior.hour, prior.votes, -1))
         change.casts.append((entry.hour, entry.votes, 1))
         return change
 
     def _observe(self, item: Item, outcome: Outcome) -> None:
-        exemplar = {"event_id": item.event.id[:64]} if item.event is not None and item.event.id.isascii() else None
+        exemplar = (
+            {"event_id": item.event.id[:64]} if item.event is not None and item.event.id.isascii() else None
+        )
         self.metrics.events.labels(outcome.value).inc()
         if item.rejection is not None:
             self.metrics.dead_letters.labels(item.rejection.stage.value, item.rejection.reason.value).inc()

@@ -1,4 +1,4 @@
-"""The command line; it parses, calls and prints. Heavy modules are imported by the commands that need them."""
+"""The command line: it parses, calls and prints. Heavy modules are imported by the commands that use them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 from rich.console import Console, Group
@@ -56,16 +56,22 @@ def main() -> None:
 
 
 @app.command()
-def replay(
+def replay(  # noqa: C901 - one straight line with options
     paths: Annotated[list[Path], typer.Argument(help=".txt articles, .jsonl events, or folders of both")],
     broker: BrokerOption = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second.")] = None,
     speedup: Annotated[
         float | None, typer.Option(min=0.001, help="Keep the gaps of published_at, divided by this.")
     ] = None,
-    loop: Annotated[bool, typer.Option(help="Again and again with new ids (#2, #3, ...) until Ctrl-C.")] = False,
-    keep: Annotated[bool, typer.Option(help="Keep the embedded worker and its metrics until Ctrl-C.")] = False,
-    stall_seconds: Annotated[float, typer.Option(help="Give up when nothing comes back for this long.")] = 120.0,
+    loop: Annotated[
+        bool, typer.Option(help="Again and again with new ids (#2, #3, ...) until Ctrl-C.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option(help="Keep the embedded worker and its metrics until Ctrl-C.")
+    ] = False,
+    stall_seconds: Annotated[
+        float, typer.Option(help="Give up when nothing comes back for this long.")
+    ] = 120.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -197,7 +203,7 @@ class _ReplayView:
         footer = f"metrics: {self.metrics_url}" if self.metrics_url else ""
         self.live.update(Group(self.progress, _counts_table(tally.counts()), footer))
 
-    def __enter__(self) -> _ReplayView:
+    def __enter__(self) -> Self:
         if self.live is not None:
             self.live.start()
         return self
@@ -302,8 +308,12 @@ def classify(
 
 @app.command()
 def train(
-    data: Annotated[list[Path] | None, typer.Option(help="JSON lines of labelled texts; default: shipped")] = None,
-    into: Annotated[Path | None, typer.Option(help="Folder for the model; default: where the worker looks")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="JSON lines of labelled texts; default: shipped")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="Folder for the model; default: where the worker looks")
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Train the classifier and keep it where the worker finds it.
@@ -327,7 +337,9 @@ def train(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help='JSON lines of {"text", "topics": [...], "stance": {topic: label}}')],
+    data: Annotated[
+        Path, typer.Option(help='JSON lines of {"text", "topics": [...], "stance": {topic: label}}')
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: DebugOption = False,
 ) -> None:

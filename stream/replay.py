@@ -246,7 +246,9 @@ class Replay:
         try:
             topics = (self.settings.assessments_topic, self.settings.dead_letters_topic)
             partitions = [
-                TopicPartition(topic, number) for topic in topics for number in await _partitions(consumer, topic)
+                TopicPartition(topic, number)
+                for topic in topics
+                for number in await _partitions(consumer, topic)
             ]
             consumer.assign(partitions)
             await consumer.seek_to_end(*partitions)
@@ -312,7 +314,9 @@ class Replay:
         try:
             committed = await admin.list_consumer_group_offsets(
                 self.settings.group,
-                partitions=[TopicPartition(self.settings.events_topic, partition) for partition in self._ends],
+                partitions=[
+                    TopicPartition(self.settings.events_topic, partition) for partition in self._ends
+                ],
             )
         except KafkaError:
             return False  # the group does not exist yet, or its coordinator moves
@@ -352,7 +356,7 @@ class Replay:
         consumer.pause(*[tp for tp in consumer.assignment() if tp not in partitions])
         await consumer.seek_to_beginning(*partitions)
         found = dict(known)
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):  # noqa: C419 - await
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             batches = await consumer.getmany(timeout_ms=500)
             for message in (message for batch in batches.values() for message in batch):
                 event_id = (message.key or b"").decode(errors="replace")
@@ -392,5 +396,7 @@ def metrics_counts(url: str) -> dict[str, dict[str, int]]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == "stancewatch_assessments_total" and sample.value:
-                counts.setdefault(sample.labels["topic"], Counter())[sample.labels["stance"]] += int(sample.value)
+                counts.setdefault(sample.labels["topic"], Counter())[sample.labels["stance"]] += int(
+                    sample.value
+                )
     return {topic: dict(sorted(counts[topic].items())) for topic in sorted(counts)}

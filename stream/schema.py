@@ -266,7 +266,9 @@ def _validate(wire: _WireEvent, *, latest: datetime) -> Event:
         return RejectedEvent(reason, Stage.VALIDATE, detail)
 
     if not wire.id.strip() or len(wire.id) > ID_CHARACTERS_MAX:
-        raise reject(Reason.INVALID_ID, f"`id` must have 1 to {ID_CHARACTERS_MAX} characters, got {len(wire.id)}")
+        raise reject(
+            Reason.INVALID_ID, f"`id` must have 1 to {ID_CHARACTERS_MAX} characters, got {len(wire.id)}"
+        )
     fields = {name: getattr(wire, name) or "" for name in ("title", "text", "source", "url", "language")}
     for name, content in {"id": wire.id, **fields}.items():
         if "\0" in content:
@@ -284,14 +286,18 @@ def _validate(wire: _WireEvent, *, latest: datetime) -> Event:
     try:
         published_at = wire.published_at.astimezone(UTC)
     except OverflowError:
-        raise reject(Reason.INVALID_DATE, f"`published_at` {wire.published_at} is not a date in UTC") from None
+        raise reject(
+            Reason.INVALID_DATE, f"`published_at` {wire.published_at} is not a date in UTC"
+        ) from None
     if published_at > latest:
         detail = f"`published_at` {published_at.isoformat()} lies after {latest.isoformat()}"
         raise reject(Reason.FUTURE_DATE, detail)
     return Event(id=wire.id, published_at=published_at, version=version, retracted=retracted, **fields)
 
 
-def make_assessment(event: Event, decisions: Sequence[TopicDecision], model: str, now: datetime) -> Assessment:
+def make_assessment(
+    event: Event, decisions: Sequence[TopicDecision], model: str, now: datetime
+) -> Assessment:
     """Put an event and the decisions on it together into an output record."""
     return Assessment(
         event_id=event.id,

@@ -25,20 +25,28 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STANCEWATCH_", frozen=True, extra="ignore")
 
     # Kafka
-    broker: str = Field("", description="host:port list of the Kafka brokers; empty: embedded broker (replay only)")
+    broker: str = Field(
+        "", description="host:port list of the Kafka brokers; empty: embedded broker (replay only)"
+    )
     topic_prefix: str = Field("", description="put before every Kafka topic name")
     group: str = Field("stancewatch", description="consumer group; also names the changelog topics")
     partitions: int = Field(4, ge=1, le=1000, description="partitions of topics that are created here")
     replication: int = Field(1, ge=1, le=9, description="replication factor of topics that are created here")
     create_topics: bool = Field(True, description="create missing topics at start-up")
     commit_interval_seconds: Positive = Field(3.0, description="how often offsets are committed")
-    session_timeout_seconds: Positive = Field(10.0, description="a silent worker loses its partitions after this")
-    embedded: bool = Field(False, description="set by replay: the broker is the embedded one, avoid what it lacks")
+    session_timeout_seconds: Positive = Field(
+        10.0, description="a silent worker loses its partitions after this"
+    )
+    embedded: bool = Field(
+        False, description="set by replay: the broker is the embedded one, avoid what it lacks"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str = ""
     sasl_password: SecretStr = SecretStr("")
-    ssl_cafile: Path | None = Field(None, description="certificate authority file (PEM); default: the system's")
+    ssl_cafile: Path | None = Field(
+        None, description="certificate authority file (PEM); default: the system's"
+    )
 
     # State
     store: Literal["rocksdb", "memory"] = Field("rocksdb", description="local copy of the state")

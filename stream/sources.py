@@ -71,14 +71,18 @@ def read_paths(paths: Iterable[Path]) -> list[Record]:
         for file in files:
             records.extend(_read_lines(file) if file.suffix == ".jsonl" else [_read_article(file)])
     if not records:
-        message = f"nothing to replay in {', '.join(map(str, paths))}: expected .txt articles or .jsonl events"
+        message = (
+            f"nothing to replay in {', '.join(map(str, paths))}: expected .txt articles or .jsonl events"
+        )
         raise ConfigurationError(message)
     return records
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.suffix in {".txt", ".jsonl"} and file.is_file())
+        return sorted(
+            file for file in path.rglob("*") if file.suffix in {".txt", ".jsonl"} and file.is_file()
+        )
     if not path.is_file():
         message = f"{path} does not exist"
         raise ConfigurationError(message)

@@ -51,7 +51,11 @@ class WebServer(Service):  # type: ignore[misc]  # mode ships no types
     """
 
     def __init__(
-        self, registry: CollectorRegistry, not_ready: Callable[[], str], listener: socket.socket, **kwargs: Any
+        self,
+        registry: CollectorRegistry,
+        not_ready: Callable[[], str],
+        listener: socket.socket,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.registry = registry

@@ -91,7 +91,9 @@ class WorkerState:
             offset, when = self.processor.acknowledged.get(partition, (-1, 0.0))
             behind = (committed.get(TP(topic, partition)) or 0) <= offset
             if behind and time.monotonic() - when > limit:
-                return f"partition {partition}: acknowledged up to {offset} but not committed for {limit:.0f} s"
+                return (
+                    f"partition {partition}: acknowledged up to {offset} but not committed for {limit:.0f} s"
+                )
         return ""
 
     async def check_log_end(self) -> None:
@@ -138,7 +140,9 @@ def run_worker(settings: Settings, assessor: Assessor) -> None:
 
     server = WebServer(registry, state.not_ready, listener)
     log.info("settings: %s", settings.model_dump(mode="json", exclude_defaults=True))
-    Worker(app.faust, server, quiet=True, redirect_stdouts=False, override_logging=False).execute_from_commandline()
+    Worker(
+        app.faust, server, quiet=True, redirect_stdouts=False, override_logging=False
+    ).execute_from_commandline()
 
 
 def _watch_log(app: StreamApp, state: WorkerState, metrics: Metrics) -> None:

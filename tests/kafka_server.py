@@ -133,7 +133,7 @@ def kafka_jars() -> Path:
 
 def _fetch_jars(folder: Path, timeout: float) -> None:
     """Copy the jars that ``pom.xml`` names, and those they need, into `folder`."""
-    command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
+    command = ["mvn", "-q", "-B", "-Dstyle.color=never", "-f", str(POM), "dependency:copy-dependencies"]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
     if shutil.which("mvn") is None:
         reason = "Kafka's jars are not cached and there is no mvn to fetch them"
@@ -242,7 +242,7 @@ class KafkaServer:
             command = self._command("kafka.Kafka", str(config))
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         # Should this process end in whatever way and leave the broker running, the guard's pipe closes.
-        guard = ("sh", "-c", f"read line || kill -KILL -- -{self._process.pid}")
+        guard = ("sh", "-c", f"read line || kill -s KILL -- -{self._process.pid}")
         self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
 
     def wait_ready(self, timeout: float = 60.0) -> None:

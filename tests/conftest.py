@@ -1,0 +1,37 @@
+"""Shared fixtures: a trained model once a session, and the brokers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from classifiers.assessor import Assessor
+from classifiers.storage import load_or_train
+from stream.embedded import EmbeddedBroker
+from stream.settings import load_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SEEDS = ROOT / "seeds"
+
+
+def pytest_configure() -> None:
+    """Keep the developer's own settings out of the tests."""
+    for name in [name for name in os.environ if name.startswith("STANCEWATCH_")]:
+        if name not in {"STANCEWATCH_MODEL_DIR", "STANCEWATCH_REQUIRE_KAFKA"}:
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def assessor() -> Assessor:
+    """The model that the command line uses."""
+    return load_or_train(load_settings().model_dir, say=print)
+
+
+@pytest.fixture
+def embedded_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    """A fresh embedded broker."""
+    with EmbeddedBroker(tmp_path) as broker:
+        yield broker

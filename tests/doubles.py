@@ -1,0 +1,128 @@
+"""Doubles of the Faust parts that the processor touches: tables that lose writes in a crash, records, topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from classifiers.decisions import Sentence, TopicDecision
+from stream.agents import EventProcessor
+from stream.metrics import Metrics
+from stream.settings import load_settings
+
+
+class CrashError(Exception):
+    """Stands for kill -9."""
+
+
+class Table(dict[bytes, bytes]):
+    """A table whose unconfirmed writes may be lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.confirmed: dict[bytes, bytes] = {}
+        self.pending: list[tuple[bytes, bytes]] = []
+        self.crash_on_confirm = False
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        self.pending.append((key, value))
+        super().__setitem__(key, value)
+
+    async def wait_for_changelog(self) -> None:
+        """Confirm everything, or crash."""
+        if self.crash_on_confirm:
+            raise CrashError
+        self.confirmed = dict(self)
+        self.pending.clear()
+
+    def crash(self, survives: Collection[int]) -> None:
+        """Come back with the confirmed writes and those of the pending ones that survived (by index)."""
+        state = dict(self.confirmed)
+        state.update(write for index, write in enumerate(self.pending) if index in survives)
+        self.clear()
+        self.update(state)
+        self.confirmed = dict(state)
+        self.pending.clear()
+        self.crash_on_confirm = False
+
+    @staticmethod
+    @contextmanager
+    def partition_of(_event: Any) -> Iterator[None]:
+        """Keys carry their partition already."""
+        yield
+
+
+class OutputTopic:
+    """Keeps what is sent to it."""
+
+    def __init__(self) -> None:
+        self.records: list[SimpleNamespace] = []
+
+    async def send(
+        self, *, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]
+    ) -> asyncio.Future[None]:
+        """As Faust: a future of the broker's confirmation."""
+        self.records.append(SimpleNamespace(key=key, value=value, headers=dict(headers)))
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+class SourceEvent:
+    """A record as Faust hands it over."""
+
+    def __init__(self, offset: int, key: bytes | None, value: bytes | None, *, partition: int = 0) -> None:
+        self.message = SimpleNamespace(
+            topic="news.events", partition=partition, offset=offset, key=key, value=value, generation_id=1
+        )
+        self.acknowledged = False
+
+    def ack(self) -> None:
+        """Mark as done."""
+        self.acknowledged = True
+
+
+class WordAssessor:
+    """Decides by words of the form ``topic:stance`` in the text; the word ``crash`` breaks it."""
+
+    topics = ("chips", "cloud")
+    name = "words@0"
+
+    def assess(self, documents: Sequence[tuple[str, str]]) -> list[list[TopicDecision]]:
+        """Decide on each document."""
+        return [self._one(text) for _, text in documents]
+
+    @staticmethod
+    def _one(text: str) -> list[TopicDecision]:
+        if "crash" in text:
+            message = "the model broke"
+            raise RuntimeError(message)
+        decisions = []
+        for word in text.split():
+            topic, _, stance = word.partition(":")
+            if stance in {"favor", "against", "neutral"}:
+                evidence = (Sentence(word, text.index(word), text.index(word) + len(word), "text"),)
+                decisions.append(TopicDecision(topic, 0.9, stance, 0.8, evidence))  # type: ignore[arg-type]
+        return decisions
+
+
+class Bench:
+    """A processor with doubles around it."""
+
+    def __init__(self) -> None:
+        self.counts = Table()
+        self.identities = Table()
+        self.assessments = OutputTopic()
+        self.dead_letters = OutputTopic()
+        self.faust = SimpleNamespace(consumer_generation_id=1)
+        self.metrics = Metrics.create(CollectorRegistry(), model={"name": "words"})
+        self.processor = EventProcessor(self, WordAssessor(), self.metrics, load_settings())  # type: ignore[arg-type]
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """Value of a metric of this process."""
+        return self.metrics.registry.get_sample_value(name, labels)

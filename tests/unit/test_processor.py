@@ -1,0 +1,262 @@
+"""The way of a batch, with doubles for Kafka: order of the steps, decisions, crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.tables import TOTAL, Counts, counts_key, decode_counts, hour_of
+from tests.doubles import Bench, CrashError, SourceEvent
+
+DAY = datetime(2024, 9, 16, tzinfo=UTC)
+
+
+def record(offset: int, event_id: str, text: str = "cloud:favor", **fields: object) -> SourceEvent:
+    """A well-formed record."""
+    row = {"id": event_id, "text": text, "published_at": DAY.isoformat(), **fields}
+    return SourceEvent(offset, event_id.encode(), json.dumps(row).encode())
+
+
+def total(bench: Bench) -> Counts:
+    """Stored total of partition 0."""
+    return decode_counts(bench.counts[counts_key(0, TOTAL)])
+
+
+def outcomes(bench: Bench) -> dict[str, int]:
+    """Stored outcomes of partition 0."""
+    return total(bench).outcomes
+
+
+async def test_an_event_is_assessed_counted_and_acknowledged() -> None:
+    """The whole way of one event: output, both keys of the state, acknowledgement, metrics."""
+    bench = Bench()
+    event = record(5, "a", "cloud:favor chips:against")
+    await bench.processor.process([event])
+    assessment = json.loads(bench.assessments.records[0].value)
+    assert assessment["event_id"] == "a"
+    assert [(t["topic"], t["stance"]) for t in assessment["topics"]] == [
+        ("cloud", "favor"),
+        ("chips", "against"),
+    ]
+    assert assessment["topics"][0]["evidence"] == [
+        {"text": "cloud:favor", "start": 0, "end": 11, "field": "text"}
+    ]
+    assert bench.assessments.records[0].headers == {"partition": b"0", "offset": b"5"}
+    assert total(bench).votes == {"cloud": {"favor": 1}, "chips": {"against": 1}}
+    bucket = decode_counts(bench.counts[counts_key(0, hour_of(DAY))])
+    assert (bucket.votes, bucket.offset) == (total(bench).votes, 5)
+    assert event.acknowledged
+    assert bench.sample("stancewatch_events_total", outcome="assessed") == 1
+
+
+async def test_a_duplicate_is_counted_but_not_assessed_again() -> None:
+    """The same id and version at another offset changes no vote, in one batch or in a later one."""
+    bench = Bench()
+    await bench.processor.process([record(0, "a"), record(1, "a", "cloud:against")])
+    await bench.processor.process([record(2, "a")])
+    assert total(bench).votes == {"cloud": {"favor": 1}}
+    assert outcomes(bench) == {"assessed": 1, "duplicate": 2}
+    assert len(bench.assessments.records) == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_correction_replaces_the_earlier_vote(together: bool) -> None:  # noqa: FBT001
+    """A higher version takes the old vote back in its own hour and casts the new one in its hour."""
+    bench = Bench()
+    later = DAY.replace(hour=7)
+    batch = [record(0, "a"), record(1, "a", "chips:against", version=2, published_at=later.isoformat())]
+    for part in [batch] if together else [[event] for event in batch]:
+        await bench.processor.process(part)
+    assert total(bench).votes == {"cloud": {"favor": 0}, "chips": {"against": 1}}
+    assert decode_counts(bench.counts[counts_key(0, hour_of(DAY))]).votes == {"cloud": {"favor": 0}}
+    assert decode_counts(bench.counts[counts_key(0, hour_of(later))]).votes == {"chips": {"against": 1}}
+    assert outcomes(bench) == {"assessed": 1, "corrected": 1}
+
+
+async def test_a_retraction_withdraws_the_vote_even_when_it_comes_first() -> None:
+    """Retracted is retracted, whichever of the two arrives first."""
+    bench = Bench()
+    await bench.processor.process([record(0, "a"), record(1, "a", version=2, retracted=True)])
+    await bench.processor.process([record(2, "b", version=2, retracted=True), record(3, "b")])
+    assert total(bench).votes == {"cloud": {"favor": 0}}
+    assert outcomes(bench) == {"assessed": 1, "retracted": 2, "duplicate": 1}
+    withdrawn = [json.loads(r.value) for r in bench.assessments.records if json.loads(r.value)["retracted"]]
+    assert [row["event_id"] for row in withdrawn] == ["a", "b"]
+
+
+async def test_an_event_that_breaks_the_model_is_a_dead_letter_and_the_others_go_on() -> None:
+    """One poison event in a batch costs only itself; sent again, it is not taken for a duplicate."""
+    bench = Bench()
+    poison = record(1, "p", "crash")
+    await bench.processor.process([record(0, "a"), poison, record(2, "b"), record(3, "p", "cloud:neutral")])
+    assert total(bench).votes == {"cloud": {"favor": 2, "neutral": 1}}
+    assert outcomes(bench) == {"assessed": 3, "dead_letter": 1}
+    letter = bench.dead_letters.records[0]
+    assert (letter.value, letter.headers["reason"]) == (poison.message.value, b"unclassifiable")
+    assert b"the model broke" in letter.headers["detail"]
+    assert poison.acknowledged
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"), [(None, b"missing_key"), (b"", b"missing_key"), (b"other", b"key_mismatch")]
+)
+async def test_a_record_under_a_wrong_key_is_a_dead_letter(key: bytes | None, reason: bytes) -> None:
+    """The key decides the partition; without the id as key, duplicates could not be told."""
+    bench = Bench()
+    event = record(0, "a")
+    event.message.key = key
+    await bench.processor.process([event])
+    assert bench.dead_letters.records[0].headers["reason"] == reason
+    assert outcomes(bench) == {"dead_letter": 1}
+
+
+async def test_redelivered_records_are_skipped_but_their_keys_are_written_again() -> None:
+    """A local store that got ahead of its changelog must hand the missing writes in later."""
+    bench = Bench()
+    await bench.processor.process([record(0, "a"), record(1, "b")])
+    stored = dict(bench.counts)
+    sent = len(bench.assessments.records)
+    await bench.processor.process([record(0, "a"), record(1, "b")])
+    assert dict(bench.counts) == stored
+    assert len(bench.assessments.records) == sent
+    assert bench.sample("stancewatch_redelivered_skipped_total") == 2
+    assert bench.sample("stancewatch_events_total", outcome="assessed") == 2
+    assert {key for key, _ in bench.counts.pending} == set()  # confirmed
+    bench.counts.crash_on_confirm = True
+    with pytest.raises(CrashError):
+        await bench.processor.process([record(0, "a")])
+    assert {key for key, _ in bench.counts.pending} == set(stored)
+
+
+async def test_records_of_an_older_generation_are_left_to_the_new_owner() -> None:
+    """After a rebalance, what the old assignment had fetched is neither counted nor acknowledged."""
+    bench = Bench()
+    stale = record(0, "a")
+    bench.faust.consumer_generation_id = 2
+    await bench.processor.process([stale])
+    assert not bench.counts
+    assert not stale.acknowledged
+
+
+async def test_nothing_is_acknowledged_before_the_changelog_has_it() -> None:
+    """A failing confirmation leaves the batch unacknowledged."""
+    bench = Bench()
+    bench.counts.crash_on_confirm = True
+    event = record(0, "a")
+    with pytest.raises(CrashError):
+        await bench.processor.process([event])
+    assert not event.acknowledged
+
+
+async def test_output_is_sent_before_state_is_written() -> None:
+    """When sending fails, the state must not know the event, or its assessment would be lost."""
+    bench = Bench()
+
+    async def refuse(**_: object) -> None:
+        raise CrashError
+
+    bench.assessments.send = refuse  # type: ignore[assignment, method-assign]
+    with pytest.raises(CrashError):
+        await bench.processor.process([record(0, "a")])
+    assert not bench.counts
+    assert not bench.identities
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A record of the random log."""
+
+    event_id: str
+    version: int
+    hour: int
+    text: str
+    retracted: bool
+
+    def at(self, offset: int) -> SourceEvent:
+        """The record at an offset; the text ``bad`` makes it malformed."""
+        if self.text == "bad":
+            return SourceEvent(offset, self.event_id.encode(), b"{")
+        moment = DAY.replace(hour=self.hour).isoformat()
+        fields = {"version": self.version, "retracted": self.retracted, "published_at": moment}
+        return record(offset, self.event_id, self.text, **fields)
+
+
+planned = st.builds(
+    Planned,
+    event_id=st.sampled_from("abc"),
+    version=st.integers(1, 3),
+    hour=st.integers(0, 2),
+    text=st.sampled_from(
+        ["cloud:favor", "cloud:against", "chips:neutral cloud:neutral", "off", "bad", "crash"]
+    ),
+    retracted=st.booleans(),
+)
+
+
+def reference(log: list[Planned]) -> tuple[Counter[tuple[str, str]], Counter[tuple[int, str, str]]]:
+    """Votes in total and by hour, told from one plain pass over the log."""
+    final: dict[str, Planned] = {}
+    for row in log:
+        breaks = row.text == "bad" or (row.text == "crash" and not row.retracted)
+        if not breaks and (row.event_id not in final or row.version > final[row.event_id].version):
+            final[row.event_id] = row
+    totals: Counter[tuple[str, str]] = Counter()
+    hours: Counter[tuple[int, str, str]] = Counter()
+    for row in final.values():
+        for word in row.text.split() if not row.retracted else []:
+            topic, _, stance = word.partition(":")
+            if stance:
+                totals[topic, stance] += 1
+                hours[row.hour, topic, stance] += 1
+    return totals, hours
+
+
+def stored_votes(bench: Bench) -> tuple[Counter[tuple[str, str]], Counter[tuple[int, str, str]]]:
+    """The same from the state."""
+    totals: Counter[tuple[str, str]] = Counter()
+    hours: Counter[tuple[int, str, str]] = Counter()
+    for key, value in bench.counts.items():
+        bucket = key.decode().partition("|")[2]
+        for topic, by_stance in decode_counts(value).votes.items():
+            for stance, votes in by_stance.items():
+                if bucket == TOTAL:
+                    totals[topic, stance] += votes
+                else:
+                    hours[int(bucket) - hour_of(DAY), topic, stance] += votes
+    return +totals, +hours
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), log=st.lists(planned, min_size=1, max_size=14))
+def test_counts_after_any_crashes_equal_one_undisturbed_pass(data: st.DataObject, log: list[Planned]) -> None:
+    """Any batch may crash with any subset of its writes kept; any earlier commit may be redelivered from."""
+    bench = Bench()
+    committed = position = 0
+    crashes = 0
+    while position < len(log):
+        end = min(len(log), position + data.draw(st.integers(1, 5)))
+        batch = [log[offset].at(offset) for offset in range(position, end)]
+        if crashes < 4 and data.draw(st.booleans()):
+            crashes += 1
+            crashing = data.draw(st.sampled_from([bench.counts, bench.identities]))
+            crashing.crash_on_confirm = True
+            with pytest.raises(CrashError):
+                asyncio.run(bench.processor.process(batch))
+            for table in (bench.counts, bench.identities):
+                writes = range(len(table.pending))
+                table.crash(data.draw(st.sets(st.sampled_from(writes))) if writes else set())
+            position = committed
+        else:
+            asyncio.run(bench.processor.process(batch))
+            position = end
+            if data.draw(st.booleans()):
+                committed = position
+    assert stored_votes(bench) == reference(log)
+    assert sum(outcomes(bench).values()) == len(log)
