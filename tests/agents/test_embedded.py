@@ -1,0 +1,135 @@
+"""The whole stream on the embedded broker: replay as a user runs it, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from classifiers.assessor import Assessor
+from stream.embedded import EmbeddedBroker
+from stream.sources import read_paths
+from tests.conftest import ROOT, SEEDS
+from tests.stack import expected_votes, handled, outcomes, publish, read_all, settings_for, votes, wait_until, worker
+from tests.unit.test_schema import BAD, event_bytes
+
+pytestmark = pytest.mark.embedded
+
+EMBEDDED = {"embedded": "true", "store": "memory", "session_timeout_seconds": 2, "commit_interval_seconds": 0.3}
+
+
+def stancewatch(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    command = [sys.executable, "-m", "stream.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **environment}, timeout=120
+    )
+
+
+def test_replaying_the_seeds_gives_the_expected_counts(assessor: Assessor) -> None:
+    """One command on a fresh machine; the counts are those of the file and those of plain code."""
+    done = stancewatch("replay", "seeds", "--json")
+    assert (done.returncode, done.stderr.count("error")) == (0, 0), done.stderr
+    counted = json.loads(done.stdout)
+    assert counted == json.loads((SEEDS / "expected_counts.json").read_text())
+    assert counted["counts"] == expected_votes(read_paths([SEEDS]), assessor)
+    assert "nothing will be kept" in done.stderr
+
+
+def test_replay_prints_a_table_for_people() -> None:
+    """Without --json: figures by topic and stance, and where the metrics were."""
+    done = stancewatch("replay", SEEDS / "articles", "--rate", "200")
+    assert done.returncode == 0, done.stderr
+    assert "published      16" in done.stdout
+    assert "export_controls" in done.stdout
+    assert "showed the same counts" in done.stdout
+
+
+def test_a_record_that_the_broker_refuses_is_reported(tmp_path: Path) -> None:
+    """What cannot be published is not lost silently: it is named and the exit code says so."""
+    (tmp_path / "big.jsonl").write_bytes(event_bytes(text="x" * 9_000_000) + b"\n" + event_bytes(id="b"))
+    done = stancewatch("replay", tmp_path, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["published"] == 1
+    assert "big.jsonl:1" in done.stderr
+    assert "9000" in done.stderr
+
+
+def test_a_wrong_path_is_one_line_and_exit_code_1() -> None:
+    """No traceback for what the user can mend."""
+    done = stancewatch("replay", "no/such/folder")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: no/such/folder does not exist\n"
+
+
+def test_without_a_broker_behind_the_address_replay_says_so() -> None:
+    """The message names the address and the setting."""
+    done = stancewatch("replay", "seeds", "--broker", "127.0.0.1:9")
+    assert done.returncode == 1
+    assert "no Kafka broker answers at 127.0.0.1:9" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+async def test_bad_input_is_kept_counted_and_never_stops_the_stream(
+    tmp_path: Path, embedded_broker: EmbeddedBroker
+) -> None:
+    """Every kind of bad input, between good events: original bytes in the dead letter, nothing lost."""
+    settings = settings_for(embedded_broker.address)
+    bad: list[tuple[bytes | None, bytes | None]] = [(f"bad-{i}".encode(), value) for i, (value, _) in enumerate(BAD.values())]
+    bad.append((None, event_bytes(id="no-key")))
+    records = []
+    for number, record in enumerate(bad):
+        good_id = f"good-{number}"
+        records += [record, (good_id.encode(), event_bytes(id=good_id))]
+    await publish(settings, records)
+    with worker(tmp_path / "w", embedded_broker.address, **EMBEDDED) as process:
+        process.wait_until_ready()
+        wait_until(lambda: handled(process) == len(records), f"all handled: {process.output}")
+        counted = outcomes(process)
+    assert counted["dead_letter"] == len(bad)
+    assert sum(counted.values()) == len(records)
+    letters: list[Any] = await read_all(settings, settings.dead_letters_topic)
+    assert sorted((m.key or b"", m.value or b"") for m in letters) == sorted((k or b"", v or b"") for k, v in bad)
+    reasons = {message.key: dict(message.headers)["reason"].decode() for message in letters}
+    assert reasons == {
+        **{f"bad-{i}".encode(): str(reason) for i, (_, reason) in enumerate(BAD.values())},
+        None: "missing_key",
+    }
+    places = {(dict(m.headers)["partition"], dict(m.headers)["offset"]) for m in letters}
+    assert len(places) == len(letters)
+
+
+async def test_assessments_follow_the_contract(
+    tmp_path: Path, embedded_broker: EmbeddedBroker, assessor: Assessor
+) -> None:
+    """Fields, evidence that can be found in the event, model name; one record an accepted version."""
+    records = read_paths([SEEDS / "articles"])
+    settings = settings_for(embedded_broker.address)
+    started = datetime.now(UTC)
+    await publish(settings, records)
+    with worker(tmp_path / "w", embedded_broker.address, **EMBEDDED) as process:
+        process.wait_until_ready()
+        wait_until(lambda: handled(process) == len(records), f"all handled: {process.output}")
+        assert votes(process) == expected_votes(records, assessor)
+    found: list[Any] = await read_all(settings, settings.assessments_topic)
+    events = {record.event_id: json.loads(record.value) for record in records}
+    assert {message.key.decode() for message in found} == set(events)
+    for message in found:
+        row = json.loads(message.value)
+        event = events[row["event_id"]]
+        assert row["published_at"] == event["published_at"]
+        assert row["model"] == assessor.name
+        assert datetime.fromisoformat(row["assessed_at"]) >= started
+        assert row["retracted"] is False
+        for topic in row["topics"]:
+            assert topic["stance"] in {"favor", "against", "neutral"}
+            assert 0 <= topic["stance_probability"] <= 1
+            assert topic["evidence"]
+            for sentence in topic["evidence"]:
+                assert event[sentence["field"]][sentence["start"] : sentence["end"]] == sentence["text"]
