@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import time
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from stream.errors import BrokerError
 from stream.settings import Settings
 
-__all__ = ["client_options", "create_topics", "unreachable"]
+__all__ = ["client_options", "create_topics", "topic_partitions", "unreachable"]
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -82,3 +85,34 @@ def _new_topic(settings: Settings, name: str, bytes_max: str) -> NewTopic:
         replication_factor=settings.replication,
         topic_configs={"max.message.bytes": bytes_max},
     )
+
+
+async def topic_partitions(settings: Settings, *topics: str) -> list[TopicPartition]:
+    """All partitions of topics that were just created; waits until the brokers have agreed on them.
+
+    Raises
+    ------
+    BrokerError
+        When a topic does not appear within 30 seconds.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            described = await admin.describe_topics(list(topics))
+            found = [
+                TopicPartition(topic["topic"], partition["partition"])
+                for topic in described
+                for partition in topic["partitions"]
+                if topic["error_code"] == 0 and partition["leader"] >= 0
+            ]
+            missing = set(topics) - {place.topic for place in found}
+            if not missing:
+                return found
+            if time.monotonic() > deadline:
+                message = f"the Kafka topics {sorted(missing)} do not appear on the broker"
+                raise BrokerError(message)
+            await asyncio.sleep(0.1)
+    finally:
+        await admin.close()

@@ -23,7 +23,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream.clients import client_options, create_topics, unreachable
+from stream.clients import client_options, create_topics, topic_partitions, unreachable
 from stream.errors import BrokerError, StancewatchError
 from stream.schema import Assessment
 from stream.settings import Settings
@@ -244,12 +244,9 @@ class Replay:
         )
         await consumer.start()
         try:
-            topics = (self.settings.assessments_topic, self.settings.dead_letters_topic)
-            partitions = [
-                TopicPartition(topic, number)
-                for topic in topics
-                for number in await _partitions(consumer, topic)
-            ]
+            partitions = await topic_partitions(
+                self.settings, self.settings.assessments_topic, self.settings.dead_letters_topic
+            )
             consumer.assign(partitions)
             await consumer.seek_to_end(*partitions)
             for partition in partitions:
@@ -364,18 +361,6 @@ class Replay:
                     version = _assessment_decoder.decode(message.value).version
                     found[event_id] = max(found.get(event_id, 0), version)
         return found
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        found = consumer.partitions_for_topic(topic)
-        if found:
-            return set(found)
-        await consumer.topics()  # refreshes the metadata
-        await asyncio.sleep(0.1)
-    message = f"the Kafka topic {topic} does not appear on the broker"
-    raise BrokerError(message)
 
 
 def metrics_counts(url: str) -> dict[str, dict[str, int]]:

@@ -24,12 +24,13 @@ from stream.sources import Record
 Votes = dict[str, dict[str, int]]
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Poll until the condition holds; fail with `what` after the deadline."""
+def wait_until(condition: Callable[[], bool], what: str, *workers: WorkerProcess, seconds: float = 60.0) -> None:
+    """Poll until the condition holds; after the deadline fail with `what` and the logs of the workers."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            message = f"not within {seconds:.0f} s: {what}"
+            logs = "\n".join(process.output for process in workers)
+            message = f"not within {seconds:.0f} s: {what}\n{logs}"
             raise AssertionError(message)
         time.sleep(0.05)
 

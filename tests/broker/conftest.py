@@ -14,15 +14,15 @@ from tests.kafka_server import KafkaServer, KafkaUnavailable
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
     """One broker in KRaft mode; required when STANCEWATCH_REQUIRE_KAFKA is set (CI)."""
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
     try:
-        server = KafkaServer(tmp_path_factory.mktemp("kafka"))
         server.start()
     except KafkaUnavailable as reason:
         if os.environ.get("STANCEWATCH_REQUIRE_KAFKA"):
             raise
         pytest.skip(f"no Apache Kafka: {reason}")
-    with server:
-        yield server
+    yield server
+    server.stop()
 
 
 @pytest.fixture

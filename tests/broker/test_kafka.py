@@ -82,7 +82,7 @@ async def test_two_workers_share_the_partitions(
 
         wait_until(lambda: owned(one) and owned(two) and len(owned(one) | owned(two)) == 4, "four partitions shared")
         await publish(settings, records[len(records) // 2 :])
-        wait_until(lambda: handled(one, two) == len(records), f"all handled: {one.output}{two.output}")
+        wait_until(lambda: handled(one, two) == len(records), "all handled", one, two)
         assert not owned(one) & owned(two)
         assert votes(one, two) == expected_votes(records, assessor)
 
@@ -100,7 +100,7 @@ async def test_kill_9_in_mid_stream_leaves_exact_counts(
     for _ in range(2):
         with worker(tmp_path / "w", kafka.bootstrap, **options) as process:
             process.wait_until_ready()
-            wait_until(lambda: handled(process) >= reached + 300, f"some handled: {process.output}", 30)  # noqa: B023
+            wait_until(lambda: handled(process) >= reached + 300, "some handled", process, seconds=30)  # noqa: B023
             redelivered += skipped(process)
             reached = handled(process)
             process.process.send_signal(signal.SIGKILL)
@@ -108,7 +108,7 @@ async def test_kill_9_in_mid_stream_leaves_exact_counts(
         assert reached < len(records)
     with worker(tmp_path / "w", kafka.bootstrap, **options) as process:
         process.wait_until_ready()
-        wait_until(lambda: handled(process) == len(records), f"all handled: {process.output}", 90)
+        wait_until(lambda: handled(process) == len(records), "all handled", process, seconds=90)
         redelivered += skipped(process)
         assert votes(process) == expected_votes(records, assessor)
         assert handled(process) == len(records)
@@ -128,7 +128,7 @@ async def test_state_is_recovered_after_a_restart(
     await publish(settings, records[:half])
     with worker(tmp_path / "w", kafka.bootstrap, **names) as process:
         process.wait_until_ready()
-        wait_until(lambda: handled(process) == half, f"first half: {process.output}")
+        wait_until(lambda: handled(process) == half, "first half", process)
         before = votes(process)
         process.process.terminate()
         assert process.process.wait(15) == 0
@@ -137,10 +137,10 @@ async def test_state_is_recovered_after_a_restart(
         shutil.rmtree(tmp_path / "w" / "state")
     with worker(tmp_path / "w", kafka.bootstrap, **names) as process:
         process.wait_until_ready()
-        wait_until(lambda: handled(process) == half, f"recovered: {process.output}", 20)
+        wait_until(lambda: handled(process) == half, "recovered", process, seconds=20)
         assert votes(process) == before == expected_votes(records[:half], assessor)
         await publish(settings, records[half:])
-        wait_until(lambda: handled(process) == len(records), f"second half: {process.output}")
+        wait_until(lambda: handled(process) == len(records), "second half", process)
         assert votes(process) == expected_votes(records, assessor)
         assert outcomes(process).get("duplicate", 0) == 0 if not _has_duplicates(records) else True
 
@@ -159,11 +159,11 @@ async def test_a_broker_restart_is_survived(
     await publish(settings, records[:half])
     with worker(tmp_path / "w", kafka.bootstrap, **names, batch_events=32) as process:
         process.wait_until_ready()
-        wait_until(lambda: handled(process) > 50, f"some handled: {process.output}")
+        wait_until(lambda: handled(process) > 50, "some handled", process)
         kafka.kill()
         kafka.restart()
         await publish(settings, records[half:])
-        wait_until(lambda: handled(process) == len(records), f"all handled: {process.output}", 120)
+        wait_until(lambda: handled(process) == len(records), "all handled", process, seconds=120)
         assert votes(process) == expected_votes(records, assessor)
         assert process.process.poll() is None
 
@@ -177,7 +177,7 @@ async def test_a_recreated_topic_stops_the_worker_with_the_reason(
     await publish(settings, records)
     with worker(tmp_path / "w", kafka.bootstrap, **names) as process:
         process.wait_until_ready()
-        wait_until(lambda: handled(process) == len(records), f"all handled: {process.output}")
+        wait_until(lambda: handled(process) == len(records), "all handled", process)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     try:
@@ -201,7 +201,7 @@ async def test_sigterm_commits_what_was_acknowledged(
     await publish(settings, records)
     with worker(tmp_path / "w", kafka.bootstrap, **names, commit_interval_seconds=60) as process:
         process.wait_until_ready()
-        wait_until(lambda: handled(process) == len(records), f"all handled: {process.output}")
+        wait_until(lambda: handled(process) == len(records), "all handled", process)
         process.process.terminate()
         assert process.process.wait(10) == 0
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
