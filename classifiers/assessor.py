@@ -96,7 +96,7 @@ class Assessor:
         probability = np.sort(scores, axis=0)[-BEST_WINDOWS:].mean(axis=0)
         found = [
             self._decide_topic(column, float(probability[column]), parts, windows, scores[:, column])
-            for column in np.flatnonzero(probability >= self.threshold)
+            for column in np.flatnonzero(probability >= self.threshold).tolist()
         ]
         return sorted(found, key=lambda decision: -decision.probability)
 
@@ -109,7 +109,7 @@ class Assessor:
         relevance: NDArray[np.float32],
     ) -> TopicDecision:
         topic = str(self.topic_model.classes_[column])
-        relevant = np.flatnonzero(relevance >= min(RELEVANT, float(relevance.max())))
+        relevant = np.flatnonzero(relevance >= min(RELEVANT, float(relevance.max()))).tolist()
         passage = " ".join(parts[i].text for i in relevant)
         stances = self.stance_model.predict_proba(
             [passage, *(windows[i] for i in relevant)], [topic] * (len(relevant) + 1)

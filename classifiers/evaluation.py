@@ -59,7 +59,10 @@ def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
     names = sorted({*assessor.topics, *(topic for example in examples for topic in example.topics)})
     gold = np.array([[name in example.topics for name in names] for example in examples])
     found = np.array([[name in {d.topic for d in row} for name in names] for row in decided])
-    precision, recall, f1, support = precision_recall_fscore_support(gold, found, zero_division=0)
+    scores = [
+        precision_recall_fscore_support(gold[:, i], found[:, i], average="binary", zero_division=0)
+        for i in range(len(names))
+    ]
     pairs = []
     misses = []
     for example, row in zip(examples, decided, strict=True):
@@ -84,14 +87,14 @@ def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
         "model": assessor.name,
         "topics": {
             name: {
-                "precision": round(float(precision[i]), 4),
-                "recall": round(float(recall[i]), 4),
-                "f1": round(float(f1[i]), 4),
-                "support": int(support[i]),
+                "precision": round(float(scores[i][0]), 4),
+                "recall": round(float(scores[i][1]), 4),
+                "f1": round(float(scores[i][2]), 4),
+                "support": int(gold[:, i].sum()),
             }
             for i, name in enumerate(names)
         },
-        "topics_micro_f1": round(float(f1_score(gold, found, average="micro", zero_division=0)), 4),
+        "topics_micro_f1": round(float(f1_score(gold.ravel(), found.ravel(), zero_division=0)), 4),
         "stance": {
             label: {"f1": round(float(per_class[i]), 4), "support": truth.count(label)}
             for i, label in enumerate(labels)

@@ -18,7 +18,7 @@ from classifiers.features import Tensors, make_vectorizer, restore_vectorizer, v
 __all__ = ["StanceClassifier"]
 
 
-class StanceClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class StanceClassifier(BaseEstimator):
     r"""Target-aware stance classifier over TF-IDF of words and word pairs.
 
     One multinomial logistic regression for all topics on augmented features

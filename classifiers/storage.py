@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sklearn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as load_tensors
@@ -50,10 +51,11 @@ def train_and_save(folder: Path, examples: Sequence[Example], *, data_origin: st
         "threshold": THRESHOLD,
         "data_sha256": data_hash(examples),
     }
-    # One entry: the order of several is not defined, and the file must be the same every time.
-    weights = save_tensors(
-        {**topic_model.tensors(), **stance_model.tensors()}, {"model": json.dumps(metadata)}
-    )
+    # safetensors writes the memory as it lies, so rows must lie one after the other. One metadata entry:
+    # the order of several is not defined, and the file must be the same every time.
+    tensors = {**topic_model.tensors(), **stance_model.tensors()}
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    weights = save_tensors(contiguous, {"model": json.dumps(metadata)})
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(weights).hexdigest()
     _write(folder / WEIGHTS, weights)

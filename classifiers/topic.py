@@ -17,7 +17,7 @@ from classifiers.features import Tensors, make_vectorizer, restore_vectorizer, v
 __all__ = ["TopicClassifier"]
 
 
-class TopicClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class TopicClassifier(BaseEstimator):
     """Multi-label topic classifier over TF-IDF of words and word pairs.
 
     One balanced logistic regression a topic, so topics do not compete and none may apply.
@@ -87,6 +87,8 @@ class TopicClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn ship
             Columns as in ``classes_``; topics are independent, rows do not sum to 1.
         """
         check_is_fitted(self)
+        if not len(X):
+            return np.zeros((0, len(self.classes_)), dtype=np.float32)
         scores = self.vectorizer_.transform(X) @ self.coef_.T + self.intercept_
         return np.asarray(expit(scores), dtype=np.float32)
 

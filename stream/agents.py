@@ -218,8 +218,8 @@ class EventProcessor:
         Raises
         ------
         UnclassifiableError
-            When the model fails on a batch of several records: others in it were judged on the assumption that
-            this one is accepted. An event that is `alone` in its batch becomes a dead letter instead.
+            When the model fails on a batch of several records: others in it were judged on the assumption
+            that this one is accepted. An event that is `alone` in its batch becomes a dead letter instead.
         """
         if not items:
             return
@@ -283,7 +283,7 @@ class EventProcessor:
             return Change(item.offset, Outcome.DUPLICATE)
         entry = judgement.redelivered
         if entry is None:
-            votes = {decision.topic: decision.stance for decision in item.decisions}
+            votes: dict[str, str] = {decision.topic: decision.stance for decision in item.decisions}
             entry = Accepted(event.version, item.offset, hour_of(event.published_at), votes)
             accept(identities[identity_key(item.partition, event.id)], entry)
         change = Change(item.offset, _outcome(event, judgement, entry), event.published_at.timestamp())

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -147,11 +147,10 @@ def _renamed(record: Any, suffix: str) -> Any:
 
 
 def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
-    from classifiers.storage import load_or_train  # noqa: PLC0415
     from stream.embedded import EmbeddedBroker, WorkerProcess, temporary_folder  # noqa: PLC0415
 
     err.print("no broker is set: starting an embedded broker and a worker; nothing will be kept")
-    load_or_train(settings.model_dir, say=err.print)
+    _assessor(settings)  # trained here, where a person sees it, if it has to be
     folder = Path(stack.enter_context(temporary_folder()))
     broker = stack.enter_context(EmbeddedBroker(folder))
     settings = settings.model_copy(
@@ -167,6 +166,7 @@ def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
         "STANCEWATCH_BATCH_SECONDS": "0.1",
         "STANCEWATCH_WINDOW_CLOCK": "event",
         "STANCEWATCH_MODEL_DIR": str(settings.model_dir),
+        **({"STANCEWATCH_MODEL": str(settings.model)} if settings.model else {}),
         "STANCEWATCH_METRICS_PORT": os.environ.get("STANCEWATCH_METRICS_PORT", "0"),
     }
     worker = stack.enter_context(WorkerProcess(folder / "worker", environment))
@@ -263,12 +263,10 @@ def worker(
     if not settings.broker:
         message = "no Kafka broker is set: give --broker HOST:PORT or STANCEWATCH_BROKER"
         raise ConfigurationError(message)
-    from classifiers.storage import load_or_train  # noqa: PLC0415
     from stream.clients import create_topics  # noqa: PLC0415
     from stream.worker import run_worker  # noqa: PLC0415
 
-    log = logging.getLogger("stancewatch")
-    assessor = load_or_train(settings.model_dir, say=log.info)
+    assessor = _assessor(settings, say=logging.getLogger("stancewatch").info)
     if settings.create_topics:
         asyncio.run(create_topics(settings))
     run_worker(settings, assessor)
@@ -295,7 +293,7 @@ def classify(
     assessor = _assessor()
     if text:
         results: Iterator[bytes] = iter([classify_text(content, assessor)])
-        rejected = []
+        rejected: list[str] = []
     else:
         results, rejected = classify_lines(content, assessor)
     for line in results:
@@ -325,7 +323,7 @@ def train(
 
     _setup_logging(debug=debug)
     if data and not into:
-        message = "--data needs --into: the worker's own model is the one of the shipped passages"
+        message = "--data needs --into FOLDER; then set STANCEWATCH_MODEL=FOLDER for the worker"
         raise typer.BadParameter(message)
     examples = [e for path in data for e in load_examples(path)] if data else shipped_examples()
     folder = into or default_folder(load_settings().model_dir, examples)
@@ -374,10 +372,11 @@ def topics(debug: DebugOption = False) -> None:
     out.print("\nstances: favor, against, neutral (toward the topic's object)")
 
 
-def _assessor() -> Any:
-    from classifiers.storage import load_or_train  # noqa: PLC0415
+def _assessor(settings: Settings | None = None, say: Callable[[str], None] = err.print) -> Any:
+    from classifiers.storage import load, load_or_train  # noqa: PLC0415
 
-    return load_or_train(load_settings().model_dir, say=err.print)
+    settings = settings or load_settings()
+    return load(settings.model) if settings.model else load_or_train(settings.model_dir, say=say)
 
 
 @contextmanager

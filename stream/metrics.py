@@ -61,7 +61,7 @@ class Metrics:
         model : mapping
             Labels of ``stancewatch_model_info``: name and content hash.
         """
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         metrics = cls(
             registry=registry,
             events=Counter(
@@ -177,8 +177,8 @@ class StateCollector(Collector):
             ),
             GaugeMetricFamily(
                 "stancewatch_window_assessments",
-                "Events by topic and stance whose published_at lies in the window (whole hours, the running one"
-                " included)",
+                "Events by topic and stance whose published_at lies in the window (whole hours, with"
+                " the running one)",
                 labels=["topic", "stance", "window", "partition"],
             ),
             CounterMetricFamily(

@@ -299,7 +299,7 @@ class Replay:
                     return
                 if time.monotonic() - self._last_news > self.stall_seconds:
                     message = (
-                        f"nothing came back for {self.stall_seconds:.0f} s, {len(self._open)} records are open:"
+                        f"nothing came back for {self.stall_seconds:.0f} s, {len(self._open)} records open:"
                         f" is a worker of group {self.settings.group!r} running on {self.settings.broker}?"
                     )
                     raise StancewatchError(message)

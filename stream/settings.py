@@ -68,8 +68,9 @@ class Settings(BaseSettings):
     # Model
     model_dir: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("stancewatch") / "models",
-        description="folder of trained models",
+        description="folder of models trained on the shipped passages",
     )
+    model: Path | None = Field(None, description="use the model in this folder (`stancewatch train --into`)")
 
     # HTTP
     metrics_host: str = "127.0.0.1"

@@ -110,7 +110,7 @@ class WorkerState:
             applied = self.total(tp.partition).offset
             if end is not None and applied >= end:
                 message = (
-                    f"{topic}[{tp.partition}] ends at offset {end}, but the state has counted up to {applied}:"
+                    f"{topic}[{tp.partition}] ends at offset {end}, but the state counted up to {applied}:"
                     " the topic was deleted and created again. To start anew, use another STANCEWATCH_GROUP"
                     " (or delete the changelog topics and the data folder)"
                 )
@@ -148,14 +148,14 @@ def run_worker(settings: Settings, assessor: Assessor) -> None:
 def _watch_log(app: StreamApp, state: WorkerState, metrics: Metrics) -> None:
     """Lag every few seconds; the log-end check whenever partitions were assigned and recovered."""
 
-    @app.faust.on_rebalance_complete.connect
+    @app.faust.on_rebalance_complete.connect  # type: ignore[untyped-decorator]
     async def check(_sender: Any, **_kwargs: Any) -> None:
         try:
             await state.check_log_end()
         except StateError as error:
             give_up(error)
 
-    @app.faust.timer(interval=2.0)
+    @app.faust.timer(interval=2.0)  # type: ignore[untyped-decorator]
     async def measure_lag() -> None:
         metrics.lag.clear()
         for partition, records in state.lag().items():

@@ -1,4 +1,4 @@
-"""Doubles of the Faust parts that the processor touches: tables that lose writes in a crash, records, topics."""
+"""Doubles of what the processor touches: tables that lose writes in a crash, records, topics."""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ from stream.sources import Record
 Votes = dict[str, dict[str, int]]
 
 
-def wait_until(condition: Callable[[], bool], what: str, *workers: WorkerProcess, seconds: float = 60.0) -> None:
+def wait_until(
+    condition: Callable[[], bool], what: str, *workers: WorkerProcess, seconds: float = 60.0
+) -> None:
     """Poll until the condition holds; after the deadline fail with `what` and the logs of the workers."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -124,7 +126,7 @@ async def read_all(settings: Settings, topic: str) -> list[object]:
 
 def samples(url: str, name: str) -> list[tuple[Mapping[str, str], float]]:
     """Labels and values of one metric as a worker shows it now."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own worker
         families = text_string_to_metric_families(answer.read().decode())
         return [(s.labels, s.value) for family in families for s in family.samples if s.name == name]
 

@@ -16,19 +16,40 @@ from classifiers.assessor import Assessor
 from stream.embedded import EmbeddedBroker
 from stream.sources import read_paths
 from tests.conftest import ROOT, SEEDS
-from tests.stack import expected_votes, handled, outcomes, publish, read_all, settings_for, votes, wait_until, worker
+from tests.stack import (
+    expected_votes,
+    handled,
+    outcomes,
+    publish,
+    read_all,
+    settings_for,
+    votes,
+    wait_until,
+    worker,
+)
 from tests.unit.test_schema import BAD, event_bytes
 
 pytestmark = pytest.mark.embedded
 
-EMBEDDED = {"embedded": "true", "store": "memory", "session_timeout_seconds": 2, "commit_interval_seconds": 0.3}
+EMBEDDED = {
+    "embedded": "true",
+    "store": "memory",
+    "session_timeout_seconds": 2,
+    "commit_interval_seconds": 0.3,
+}
 
 
 def stancewatch(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
     command = [sys.executable, "-m", "stream.cli", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **environment}, timeout=120
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        timeout=120,
     )
 
 
@@ -81,7 +102,9 @@ async def test_bad_input_is_kept_counted_and_never_stops_the_stream(
 ) -> None:
     """Every kind of bad input, between good events: original bytes in the dead letter, nothing lost."""
     settings = settings_for(embedded_broker.address)
-    bad: list[tuple[bytes | None, bytes | None]] = [(f"bad-{i}".encode(), value) for i, (value, _) in enumerate(BAD.values())]
+    bad: list[tuple[bytes | None, bytes | None]] = [
+        (f"bad-{i}".encode(), value) for i, (value, _) in enumerate(BAD.values())
+    ]
     bad.append((None, event_bytes(id="no-key")))
     records = []
     for number, record in enumerate(bad):
@@ -95,12 +118,14 @@ async def test_bad_input_is_kept_counted_and_never_stops_the_stream(
     assert counted["dead_letter"] == len(bad)
     assert sum(counted.values()) == len(records)
     letters: list[Any] = await read_all(settings, settings.dead_letters_topic)
-    assert sorted((m.key or b"", m.value or b"") for m in letters) == sorted((k or b"", v or b"") for k, v in bad)
+    assert sorted((m.key or b"", m.value or b"") for m in letters) == sorted(
+        (k or b"", v or b"") for k, v in bad
+    )
     reasons = {message.key: dict(message.headers)["reason"].decode() for message in letters}
-    assert reasons == {
-        **{f"bad-{i}".encode(): str(reason) for i, (_, reason) in enumerate(BAD.values())},
-        None: "missing_key",
+    expected: dict[bytes | None, str] = {
+        f"bad-{i}".encode(): str(reason) for i, (_, reason) in enumerate(BAD.values())
     }
+    assert reasons == {**expected, None: "missing_key"}
     places = {(dict(m.headers)["partition"], dict(m.headers)["offset"]) for m in letters}
     assert len(places) == len(letters)
 

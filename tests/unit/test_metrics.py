@@ -95,7 +95,7 @@ def test_closed_label_sets_exist_from_the_start() -> None:
     for outcome in Outcome:
         assert registry.get_sample_value("stancewatch_events_total", {"outcome": outcome}) == 0
     for reason, stage in REJECTIONS.items():
-        labels = {"reason": reason, "stage": stage}
+        labels = {"reason": reason.value, "stage": stage.value}
         assert registry.get_sample_value("stancewatch_dead_letters_total", labels) == 0
 
 
@@ -106,7 +106,8 @@ def test_every_reason_has_a_stage() -> None:
 
 def test_openmetrics_parses_and_carries_the_event_id_as_exemplar() -> None:
     """The strict parser of the client library accepts the page."""
-    families = list(text_string_to_metric_families(generate_openmetrics(full_registry()).decode()))
+    page = generate_openmetrics(full_registry()).decode()  # type: ignore[no-untyped-call]
+    families = list(text_string_to_metric_families(page))  # type: ignore[no-untyped-call]
     exemplars = [s.exemplar for f in families for s in f.samples if s.exemplar]
     assert [exemplar.labels for exemplar in exemplars] == [{"event_id": "a"}]
 

@@ -67,7 +67,7 @@ async def test_a_duplicate_is_counted_but_not_assessed_again() -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_a_correction_replaces_the_earlier_vote(together: bool) -> None:  # noqa: FBT001
+async def test_a_correction_replaces_the_earlier_vote(together: bool) -> None:
     """A higher version takes the old vote back in its own hour and casts the new one in its hour."""
     bench = Bench()
     later = DAY.replace(hour=7)

@@ -1,0 +1,250 @@
+"""What every classifier that we ship must do (after river's checks; the stock ones of scikit-learn skip text)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from classifiers.assessor import Assessor
+from classifiers.errors import DataError, ModelError
+from classifiers.evaluation import calibration_error, evaluate
+from classifiers.stance import StanceClassifier
+from classifiers.storage import WEIGHTS, load, train_and_save
+from classifiers.topic import TopicClassifier
+from classifiers.training import Example, load_examples, shipped_examples, train_models
+
+EXAMPLES = shipped_examples()[::4]
+ODD = [
+    "",
+    " ",
+    "🙂🚀",
+    "zzyzx qwrt",
+    "半导体出口管制",
+    "ALL CAPS CLOUD OUTAGE",
+    "<p>cloud &amp; chips</p>",
+    "word " * 200_000,
+]
+
+
+class Case:
+    """One classifier with the way to fit it and to ask it."""
+
+    def __init__(
+        self, name: str, make: Callable[[], Any], fit: Callable[[Any], Any], ask: Callable[[Any, Any], Any]
+    ) -> None:
+        self.name = name
+        self.make = make
+        self.fit = fit
+        self.ask = ask
+
+
+def fit_topic(model: TopicClassifier) -> TopicClassifier:
+    """Fit on a part of the shipped passages."""
+    return model.fit([e.text for e in EXAMPLES], [e.topics for e in EXAMPLES])
+
+
+def fit_stance(model: StanceClassifier) -> StanceClassifier:
+    """The same for stance."""
+    rows = [(e.text, topic, e.stance[topic]) for e in EXAMPLES for topic in e.topics]
+    texts, topics, stances = (list(column) for column in zip(*rows, strict=True))
+    return model.fit(texts, topics, stances)
+
+
+CASES = [
+    Case("topic", TopicClassifier, fit_topic, lambda model, texts: model.predict_proba(texts)),
+    Case(
+        "stance",
+        StanceClassifier,
+        fit_stance,
+        lambda model, texts: model.predict_proba(texts, ["cloud"] * len(texts)),
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def fitted(request: pytest.FixtureRequest) -> tuple[Case, Any]:
+    """Each classifier, fitted."""
+    case: Case = request.param
+    return case, case.fit(case.make())
+
+
+def test_an_unfitted_classifier_says_so(fitted: tuple[Case, Any]) -> None:
+    """Asking before fitting is scikit-learn's own error."""
+    case, _ = fitted
+    with pytest.raises(NotFittedError):
+        case.ask(case.make(), ["text"])
+
+
+def test_a_clone_has_the_parameters_and_nothing_learned(fitted: tuple[Case, Any]) -> None:
+    """Grid search depends on it."""
+    case, model = fitted
+    copied = clone(model)
+    assert copied.get_params() == model.get_params()
+    with pytest.raises(NotFittedError):
+        case.ask(copied, ["text"])
+
+
+def test_probabilities_have_a_column_a_class_and_lie_in_0_to_1(fitted: tuple[Case, Any]) -> None:
+    """Shape and range; stance rows sum to one, topics are independent."""
+    case, model = fitted
+    found = case.ask(model, [e.text for e in EXAMPLES[:50]])
+    assert found.shape == (50, len(model.classes_))
+    assert list(model.classes_) == sorted(model.classes_)
+    assert ((found >= 0) & (found <= 1)).all()
+    if case.name == "stance":
+        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_odd_texts_do_not_raise_and_give_numbers(fitted: tuple[Case, Any]) -> None:
+    """Empty, emoji, unseen words, other scripts, HTML, capitals, 1 MB."""
+    case, model = fitted
+    assert np.isfinite(case.ask(model, ODD)).all()
+    assert case.ask(model, []).shape == (0, len(model.classes_))
+
+
+def test_a_batch_equals_one_by_one(fitted: tuple[Case, Any]) -> None:
+    """The company that a text is in does not change what is said about it."""
+    case, model = fitted
+    texts = [e.text for e in EXAMPLES[:20]]
+    together = case.ask(model, texts)
+    alone = np.vstack([case.ask(model, [text]) for text in texts])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7)
+
+
+def test_the_same_data_gives_the_same_probabilities(fitted: tuple[Case, Any]) -> None:
+    """No hidden randomness, and the input is left alone."""
+    case, model = fitted
+    texts = [e.text for e in EXAMPLES[:20]]
+    before = copy.deepcopy(texts)
+    again = case.fit(case.make())
+    np.testing.assert_array_equal(case.ask(model, texts), case.ask(again, texts))
+    assert texts == before
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Assessor]:
+    """A model on disk."""
+    folder = tmp_path_factory.mktemp("model")
+    return folder, train_and_save(folder, EXAMPLES, data_origin="a part, for the tests")
+
+
+def test_a_stored_model_says_the_same_to_the_last_bit(stored: tuple[Path, Assessor]) -> None:
+    """Weights survive the disk."""
+    folder, _ = stored
+    topic_model, stance_model = train_models(EXAMPLES)
+    texts = [e.text for e in EXAMPLES[:30]]
+    loaded = load(folder)
+    np.testing.assert_array_equal(loaded.topic_model.predict_proba(texts), topic_model.predict_proba(texts))
+    topics = ["export_controls"] * len(texts)
+    np.testing.assert_array_equal(
+        loaded.stance_model.predict_proba(texts, topics), stance_model.predict_proba(texts, topics)
+    )
+
+
+def test_training_twice_writes_the_same_file(stored: tuple[Path, Assessor], tmp_path: Path) -> None:
+    """Same data, same bytes: the content hash names the model."""
+    folder, assessor = stored
+    again = train_and_save(tmp_path, EXAMPLES, data_origin="a part, for the tests")
+    assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+    assert again.content_hash == assessor.content_hash
+    assert assessor.content_hash in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_a_changed_file_is_refused(stored: tuple[Path, Assessor], tmp_path: Path) -> None:
+    """One flipped byte in the weights is noticed."""
+    folder, _ = stored
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((tmp_path / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(weights)
+    with pytest.raises(ModelError, match="SHA-256"):
+        load(tmp_path)
+
+
+def test_a_missing_model_is_told_with_the_command(tmp_path: Path) -> None:
+    """The message says what to run."""
+    with pytest.raises(ModelError, match="stancewatch train"):
+        load(tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(title=st.text(max_size=80), text=st.text(max_size=400) | st.sampled_from([e.text for e in EXAMPLES]))
+def test_evidence_can_be_found_in_the_article(stored: tuple[Path, Assessor], title: str, text: str) -> None:
+    """Offsets are exact in the original text, whatever it holds."""
+    article = {"title": title, "text": text}
+    for decision in stored[1].assess([(title, text)])[0]:
+        assert decision.evidence
+        for sentence in decision.evidence:
+            assert article[sentence.field][sentence.start : sentence.end] == sentence.text
+
+
+def test_an_article_keeps_its_decision_in_any_company(stored: tuple[Path, Assessor]) -> None:
+    """Assessing in a batch gives what assessing alone gives."""
+    articles = [("", e.text) for e in EXAMPLES[:15]] + [("", "")]
+    together = stored[1].assess(articles)
+    assert together == [stored[1].assess([article])[0] for article in articles]
+
+
+def test_off_topic_words_of_the_topics_stay_off_topic(assessor: Assessor) -> None:
+    """Chips are also fried, clouds also bring rain."""
+    articles = [
+        ("", "The potato chips were salted by hand and sold at the county fair."),
+        ("", "A dark cloud hung over the harbour all morning and the boats stayed in."),
+        ("", "Exports of grain through the port rose after the harvest."),
+    ]
+    assert assessor.assess(articles) == [[], [], []]
+
+
+def test_evaluation_counts_by_hand() -> None:
+    """Two texts: one right topic with a wrong stance, one missed topic."""
+
+    class Fixed:
+        name = "fixed"
+        topics = ("cloud",)
+
+        def assess(self, documents: list[tuple[str, str]]) -> list[list[Any]]:
+            from classifiers.decisions import TopicDecision  # noqa: PLC0415
+
+            found = TopicDecision("cloud", 0.9, "favor", 0.8, ())
+            return [[found] if "yes" in text else [] for _, text in documents]
+
+    rows = [Example("yes", ("cloud",), {"cloud": "against"}), Example("no", ("cloud",), {"cloud": "favor"})]
+    report = evaluate(Fixed(), rows)  # type: ignore[arg-type]
+    assert report["topics"]["cloud"] == {"precision": 1.0, "recall": 0.5, "f1": 0.6667, "support": 2}
+    assert report["stance_macro_f1"] == 0
+    assert report["stance_calibration_error"] == pytest.approx(0.8)
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two bins: 0.25 x |1 - 0.55| + 0.75 x |1/3 - 0.95|."""
+    confidence: NDArray[np.float64] = np.array([0.55, 0.95, 0.95, 0.95])
+    correct = np.array([True, True, False, False])
+    assert calibration_error(confidence, correct) == pytest.approx(0.25 * 0.45 + 0.75 * (0.95 - 1 / 3))
+
+
+@pytest.mark.parametrize("line", ["{", '{"text": "x"}', '{"text": "x", "topics": ["a"], "stance": {}}', "[]"])
+def test_a_malformed_row_is_named_by_file_and_line(tmp_path: Path, line: str) -> None:
+    """Labels are made by hand; the message must lead to the place."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f'{{"text": "x", "topics": [], "stance": {{}}}}\n{line}\n')
+    with pytest.raises(DataError, match="rows.jsonl:2"):
+        load_examples(file)
+
+
+def test_an_unknown_stance_is_named(tmp_path: Path) -> None:
+    """The closed set of stances is told."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "x", "topics": ["a"], "stance": {"a": "pro"}}\n')
+    with pytest.raises(DataError, match=r"\['pro'\].*favor"):
+        load_examples(file)
