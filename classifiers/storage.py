@@ -28,7 +28,7 @@ __all__ = ["default_folder", "load", "load_or_train", "train_and_save"]
 FORMAT = "stancewatch-tfidf-1"
 WEIGHTS = "model.safetensors"
 CARD = "MODEL_CARD.md"
-THRESHOLD = 0.65
+THRESHOLD = 0.75
 
 
 def train_and_save(folder: Path, examples: Sequence[Example], *, data_origin: str) -> Assessor:

@@ -2,7 +2,8 @@
 
 A batch of records goes through these steps:
 
-1. **receive**: drop what belongs to a partition that has moved away (its new owner gets it again);
+1. **receive**: drop what belongs to a partition that has moved away (its new owner gets it again), and
+   insist on the order of the log (:meth:`EventProcessor.in_order` says why);
 2. **decode**: bytes to :class:`Event`, or a dead letter;
 3. **judge**: first version, correction, retraction or duplicate (``stream.tables.judge``);
 4. **classify**: one vectorised call for the whole batch, in a thread;
@@ -29,10 +30,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
+
+from faust.types import TP
 
 from classifiers.assessor import Assessor
 from classifiers.decisions import TopicDecision
@@ -126,10 +129,14 @@ class EventProcessor:
         self.future_tolerance = timedelta(hours=settings.future_tolerance_hours)
         self.acknowledged: dict[int, tuple[int, float]] = {}
         """Highest acknowledged offset of each partition and when (monotonic seconds)."""
+        self.generation = -1
+        self.positions: dict[int, int] = {}
+        """Next offset of each partition of this generation of the consumer group."""
+        self._gaps: dict[int, tuple[int, int]] = {}
 
     async def process(self, batch: Sequence[Any]) -> None:
         """Take one batch of Faust events from bytes to acknowledged."""
-        items = self.receive(batch)
+        items = await self.receive(batch)
         if not items:
             return
         self.metrics.batch_events.observe(len(items))
@@ -161,11 +168,40 @@ class EventProcessor:
 
     # 1. receive
 
-    def receive(self, batch: Sequence[Any]) -> list[Item]:
-        """Keep the records of this generation of the consumer group, by partition and offset."""
+    def start_at(self, generation: int, positions: Mapping[int, int]) -> None:
+        """Set where each owned partition begins in a new generation of the consumer group."""
+        self.generation = generation
+        self.positions = dict(positions)
+        self._gaps = {}
+
+    async def receive(self, batch: Sequence[Any]) -> list[Item]:
+        """Keep the records of this generation, by partition and offset, without gaps."""
         generation = self.app.faust.consumer_generation_id
+        if self.generation != generation:
+            return []  # their start is not known yet; they are read again from there
         items = [Item(event) for event in batch if event.message.generation_id == generation]
-        return sorted(items, key=lambda item: (item.partition, item.offset))
+        groups = _group(sorted(items, key=lambda item: item.offset), lambda item: item.partition)
+        return [item for number in sorted(groups) for item in await self.in_order(number, groups[number])]
+
+    async def in_order(self, partition: int, members: Sequence[Item]) -> Sequence[Item]:
+        """Cut off what follows a gap, and read again from the gap.
+
+        Faust drops records that it fetched before a rebalance or a recovery was over, and goes on behind
+        them when nothing has been committed yet. Counting what follows would raise the applied offset over
+        records that were never seen: they would be lost for good. A gap that is still there after reading
+        again is one of the log itself (compaction, transactions) and is accepted.
+        """
+        for index, item in enumerate(members):
+            expected = self.positions.get(partition, item.offset)
+            gap = (expected, item.offset)
+            if item.offset > expected and self._gaps.get(partition) != gap:
+                message = item.source.message
+                log.warning("%s[%d]: expected %d, got %d; reading again", message.topic, partition, *gap)
+                self._gaps[partition] = gap
+                await self.app.faust.consumer.seek(TP(message.topic, partition), expected)
+                return members[:index]
+            self.positions[partition] = max(expected, item.offset + 1)
+        return members
 
     def lost_partitions(self, items: Sequence[Item]) -> bool:
         """Whether a rebalance began while the batch was on its way; its records come again."""

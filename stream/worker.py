@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from faust.types import TP
@@ -96,21 +96,38 @@ class WorkerState:
                 )
         return ""
 
-    async def check_log_end(self) -> None:
-        """Stop when the state is ahead of the log: the topic was recreated, its events would be skipped.
+    async def begin(self) -> None:
+        """After partitions were assigned and recovered: set where each begins, and read from there.
+
+        A partition begins at its committed offset or, without one, at the start of its log. (Faust does not
+        move back in the second case, see ``EventProcessor.in_order``.)
 
         Raises
         ------
         StateError
+            When the state is ahead of the log: the topic was recreated, its events would be skipped.
         """
+        faust = self.app.faust
+        generation = faust.consumer_generation_id
         topic = self.app.settings.events_topic
-        tps = {TP(topic, partition) for partition in self.partitions()}
-        ends = await self.app.faust.consumer.highwaters(*tps) if tps else {}
+        tps = [TP(topic, partition) for partition in self.partitions()]
+        if not tps:
+            return
+        if not self.app.settings.embedded:  # the embedded broker's log ends are not reliable
+            self._check_log_end(await faust.consumer.highwaters(*tps))
+        committed = await faust.consumer.seek_to_committed()
+        earliest = await faust.consumer.earliest_offsets(*tps)
+        starts = {tp.partition: committed.get(tp) or earliest.get(tp) or 0 for tp in tps}
+        for tp in tps:
+            await faust.consumer.seek(tp, starts[tp.partition])
+        self.processor.start_at(generation, starts)
+
+    def _check_log_end(self, ends: Mapping[TP, int]) -> None:
         for tp, end in ends.items():
             applied = self.total(tp.partition).offset
             if end is not None and applied >= end:
                 message = (
-                    f"{topic}[{tp.partition}] ends at offset {end}, but the state counted up to {applied}:"
+                    f"{tp.topic}[{tp.partition}] ends at offset {end}, but the state counted up to {applied}:"
                     " the topic was deleted and created again. To start anew, use another STANCEWATCH_GROUP"
                     " (or delete the changelog topics and the data folder)"
                 )
@@ -135,8 +152,7 @@ def run_worker(settings: Settings, assessor: Assessor) -> None:
     register_agent(app, processor)
     state = WorkerState(app, processor)
     registry.register(StateCollector(state.counts, assessor.topics, settings.window_clock))
-    if not settings.embedded:
-        _watch_log(app, state, metrics)
+    _watch_log(app, state, metrics)
 
     server = WebServer(registry, state.not_ready, listener)
     log.info("settings: %s", settings.model_dump(mode="json", exclude_defaults=True))
@@ -146,14 +162,17 @@ def run_worker(settings: Settings, assessor: Assessor) -> None:
 
 
 def _watch_log(app: StreamApp, state: WorkerState, metrics: Metrics) -> None:
-    """Lag every few seconds; the log-end check whenever partitions were assigned and recovered."""
+    """Begin whenever partitions were assigned and recovered; measure the lag every few seconds."""
 
     @app.faust.on_rebalance_complete.connect  # type: ignore[untyped-decorator]
-    async def check(_sender: Any, **_kwargs: Any) -> None:
+    async def begin(_sender: Any, **_kwargs: Any) -> None:
         try:
-            await state.check_log_end()
+            await state.begin()
         except StateError as error:
             give_up(error)
+
+    if app.settings.embedded:
+        return  # the embedded broker's log ends are not reliable
 
     @app.faust.timer(interval=2.0)  # type: ignore[untyped-decorator]
     async def measure_lag() -> None:

@@ -119,9 +119,15 @@ class Bench:
         self.identities = Table()
         self.assessments = OutputTopic()
         self.dead_letters = OutputTopic()
-        self.faust = SimpleNamespace(consumer_generation_id=1)
+        self.sought: list[tuple[int, int]] = []
+        self.faust = SimpleNamespace(consumer_generation_id=1, consumer=SimpleNamespace(seek=self._seek))
         self.metrics = Metrics.create(CollectorRegistry(), model={"name": "words"})
         self.processor = EventProcessor(self, WordAssessor(), self.metrics, load_settings())  # type: ignore[arg-type]
+
+        self.processor.start_at(1, {})
+
+    async def _seek(self, place: Any, offset: int) -> None:
+        self.sought.append((place.partition, offset))
 
     def sample(self, name: str, **labels: str) -> float | None:
         """Value of a metric of this process."""
