@@ -3,7 +3,7 @@
 A batch of records goes through these steps:
 
 1. **receive**: drop what belongs to a partition that has moved away (its new owner gets it again), and
-   insist on the order of the log (:meth:`EventProcessor.in_order` says why);
+   insist on the order of the log (``stream.order`` says why);
 2. **decode**: bytes to :class:`Event`, or a dead letter;
 3. **judge**: first version, correction, retraction or duplicate (``stream.tables.judge``);
 4. **classify**: one vectorised call for the whole batch, in a thread;
@@ -30,18 +30,17 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
-
-from faust.types import TP
 
 from classifiers.assessor import Assessor
 from classifiers.decisions import TopicDecision
 from stream.app import StreamApp
 from stream.errors import Reason, RejectedEvent, Stage, StateError
 from stream.metrics import Metrics
+from stream.order import LogOrder
 from stream.schema import DeadLetter, Event, Header, decode_event, encode, make_assessment
 from stream.settings import Settings
 from stream.tables import (
@@ -129,10 +128,12 @@ class EventProcessor:
         self.future_tolerance = timedelta(hours=settings.future_tolerance_hours)
         self.acknowledged: dict[int, tuple[int, float]] = {}
         """Highest acknowledged offset of each partition and when (monotonic seconds)."""
-        self.generation = -1
-        self.positions: dict[int, int] = {}
-        """Next offset of each partition of this generation of the consumer group."""
-        self._gaps: dict[int, tuple[int, int]] = {}
+        self.order = LogOrder(self._seek)
+
+    async def _seek(self, place: Any, offset: int) -> None:
+        await self.app.faust.consumer.seek(
+            place, offset
+        )  # looked up late: Faust makes the consumer at its start
 
     async def process(self, batch: Sequence[Any]) -> None:
         """Take one batch of Faust events from bytes to acknowledged."""
@@ -168,40 +169,9 @@ class EventProcessor:
 
     # 1. receive
 
-    def start_at(self, generation: int, positions: Mapping[int, int]) -> None:
-        """Set where each owned partition begins in a new generation of the consumer group."""
-        self.generation = generation
-        self.positions = dict(positions)
-        self._gaps = {}
-
     async def receive(self, batch: Sequence[Any]) -> list[Item]:
-        """Keep the records of this generation, by partition and offset, without gaps."""
-        generation = self.app.faust.consumer_generation_id
-        if self.generation != generation:
-            return []  # their start is not known yet; they are read again from there
-        items = [Item(event) for event in batch if event.message.generation_id == generation]
-        groups = _group(sorted(items, key=lambda item: item.offset), lambda item: item.partition)
-        return [item for number in sorted(groups) for item in await self.in_order(number, groups[number])]
-
-    async def in_order(self, partition: int, members: Sequence[Item]) -> Sequence[Item]:
-        """Cut off what follows a gap, and read again from the gap.
-
-        Faust drops records that it fetched before a rebalance or a recovery was over, and goes on behind
-        them when nothing has been committed yet. Counting what follows would raise the applied offset over
-        records that were never seen: they would be lost for good. A gap that is still there after reading
-        again is one of the log itself (compaction, transactions) and is accepted.
-        """
-        for index, item in enumerate(members):
-            expected = self.positions.get(partition, item.offset)
-            gap = (expected, item.offset)
-            if item.offset > expected and self._gaps.get(partition) != gap:
-                message = item.source.message
-                log.warning("%s[%d]: expected %d, got %d; reading again", message.topic, partition, *gap)
-                self._gaps[partition] = gap
-                await self.app.faust.consumer.seek(TP(message.topic, partition), expected)
-                return members[:index]
-            self.positions[partition] = max(expected, item.offset + 1)
-        return members
+        """Keep the records of this generation of the consumer group, in the order of the log."""
+        return [Item(event) for event in await self.order.keep(batch, self.app.faust.consumer_generation_id)]
 
     def lost_partitions(self, items: Sequence[Item]) -> bool:
         """Whether a rebalance began while the batch was on its way; its records come again."""

@@ -100,7 +100,7 @@ class WorkerState:
         """After partitions were assigned and recovered: set where each begins, and read from there.
 
         A partition begins at its committed offset or, without one, at the start of its log. (Faust does not
-        move back in the second case, see ``EventProcessor.in_order``.)
+        move back in the second case, see ``stream.order``.)
 
         Raises
         ------
@@ -120,7 +120,7 @@ class WorkerState:
         starts = {tp.partition: committed.get(tp) or earliest.get(tp) or 0 for tp in tps}
         for tp in tps:
             await faust.consumer.seek(tp, starts[tp.partition])
-        self.processor.start_at(generation, starts)
+        self.processor.order.start_at(generation, starts)
 
     def _check_log_end(self, ends: Mapping[TP, int]) -> None:
         for tp, end in ends.items():

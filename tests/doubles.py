@@ -124,7 +124,7 @@ class Bench:
         self.metrics = Metrics.create(CollectorRegistry(), model={"name": "words"})
         self.processor = EventProcessor(self, WordAssessor(), self.metrics, load_settings())  # type: ignore[arg-type]
 
-        self.processor.start_at(1, {})
+        self.processor.order.start_at(1, {})
 
     async def _seek(self, place: Any, offset: int) -> None:
         self.sought.append((place.partition, offset))

@@ -1,4 +1,4 @@
-"""What every classifier that we ship must do (after river's checks; the stock ones of scikit-learn skip text)."""
+"""What every classifier that we ship must do (after river's checks; scikit-learn's own skip text)."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_an_article_keeps_its_decision_in_any_company(stored: tuple[Path, Assess
     assert together == [stored[1].assess([article])[0] for article in articles]
 
 
-@pytest.mark.xfail(reason="TF-IDF over passages takes weather clouds for cloud computing; issue 3 works on it")
+@pytest.mark.xfail(reason="a weather cloud is taken for cloud computing; the next classifier must not")
 def test_off_topic_words_of_the_topics_stay_off_topic(assessor: Assessor) -> None:
     """Chips are also fried, clouds also bring rain."""
     articles = [
@@ -239,7 +239,7 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path: Path, line: str) ->
     """Labels are made by hand; the message must lead to the place."""
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"text": "x", "topics": [], "stance": {{}}}}\n{line}\n')
-    with pytest.raises(DataError, match="rows.jsonl:2"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2"):
         load_examples(file)
 
 

@@ -148,7 +148,7 @@ async def test_records_of_an_older_generation_are_left_to_the_new_owner() -> Non
 async def test_a_gap_is_read_again_before_anything_behind_it_counts() -> None:
     """Faust may skip what it fetched too early; the applied offset must not rise over it."""
     bench = Bench()
-    bench.processor.start_at(1, {0: 0})
+    bench.processor.order.start_at(1, {0: 0})
     early = record(2, "c")
     await bench.processor.process([record(0, "a"), early, record(3, "d")])
     assert bench.sought == [(0, 1)]
@@ -161,7 +161,7 @@ async def test_a_gap_is_read_again_before_anything_behind_it_counts() -> None:
 async def test_a_gap_that_stays_is_one_of_the_log() -> None:
     """Compacted or transactional logs have holes; reading again once is enough to know."""
     bench = Bench()
-    bench.processor.start_at(1, {0: 5})
+    bench.processor.order.start_at(1, {0: 5})
     await bench.processor.process([record(9, "a")])
     await bench.processor.process([record(9, "a"), record(10, "b")])
     assert bench.sought == [(0, 5)]
@@ -176,7 +176,7 @@ async def test_records_that_come_before_the_start_is_known_are_left() -> None:
     event.message.generation_id = 2
     await bench.processor.process([event])
     assert not bench.counts
-    bench.processor.start_at(2, {0: 0})
+    bench.processor.order.start_at(2, {0: 0})
     await bench.processor.process([event])
     assert outcomes(bench) == {"assessed": 1}
 
