@@ -169,7 +169,7 @@ def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
         **({"STANCEWATCH_MODEL": str(settings.model)} if settings.model else {}),
         "STANCEWATCH_METRICS_PORT": os.environ.get("STANCEWATCH_METRICS_PORT", "0"),
     }
-    worker = stack.enter_context(WorkerProcess(folder / "worker", environment))
+    worker = stack.enter_context(WorkerProcess(folder / "worker", environment, keep_nothing=True))
     worker.wait_until_ready()
     err.print(f"metrics: {worker.metrics_url}")
     return settings, worker

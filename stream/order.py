@@ -2,8 +2,8 @@
 
 Faust drops records that it fetched before a rebalance or a recovery was over, and reads on behind them when
 nothing has been committed yet (aiokafka's ``seek_to_committed`` does not move without a committed offset).
-Counting what follows would raise the applied offset over records that were never seen: they would be lost
-for good. So each partition has an expected offset; what lies behind a gap is left alone and read again. A gap that
+Counting what follows would raise the applied offset over records that were never seen: they would be lost.
+So each partition has an expected offset; what lies behind a gap is left alone and read again. A gap that
 is still there after reading again is one of the log itself (compaction, transactions) and is accepted.
 """
 
