@@ -44,7 +44,7 @@ class StanceClassifier(BaseEstimator):
     --------
     >>> texts = ["record growth", "an outage", "a report"] * 3
     >>> model = StanceClassifier().fit(texts, ["cloud"] * 9, ["favor", "against", "neutral"] * 3)
-    >>> list(model.predict(["growth", "outage"], ["cloud", "cloud"]))
+    >>> model.predict(["growth", "outage"], ["cloud", "cloud"]).tolist()
     ['favor', 'against']
     """
 

@@ -94,7 +94,7 @@ class TopicClassifier(BaseEstimator):
 
     def predict(self, X: Sequence[str]) -> list[list[str]]:  # noqa: N803
         """Topics with a probability of at least one half, for each text."""
-        return [list(self.classes_[row >= 0.5]) for row in self.predict_proba(X)]  # noqa: PLR2004
+        return [self.classes_[row >= 0.5].tolist() for row in self.predict_proba(X)]  # noqa: PLR2004
 
     def tensors(self) -> Tensors:
         """Stored form."""
