@@ -372,6 +372,22 @@ def topics(debug: DebugOption = False) -> None:
     out.print("\nstances: favor, against, neutral (toward the topic's object)")
 
 
+@app.command()
+def doctor(broker: BrokerOption = None, debug: DebugOption = False) -> None:
+    """Say whether broker, topics, model, data folder and port are fine; exit code 1 when one is not.
+
+    Example: stancewatch doctor --broker 127.0.0.1:9092
+    """
+    from stream.doctor import examine  # noqa: PLC0415
+
+    _setup_logging(debug=debug, level=logging.CRITICAL)
+    findings = list(examine(load_settings(broker=broker)))
+    for finding in findings:
+        out.print(f"{'fine ' if finding.fine else 'WRONG'}  {finding.what:12} {finding.detail}", markup=False)
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(1)
+
+
 def _assessor(settings: Settings | None = None, say: Callable[[str], None] = err.print) -> Any:
     from classifiers.storage import load, load_or_train  # noqa: PLC0415
 

@@ -239,3 +239,18 @@ async def test_sigterm_commits_what_was_acknowledged(
     finally:
         await admin.close()
     assert sum(max(0, at.offset) for at in committed.values()) == len(records)
+
+
+def test_doctor_finds_a_broker_fine_and_names_what_is_wrong(kafka: KafkaServer, tmp_path: Path) -> None:
+    """Everything fine is exit code 0; a silent broker is named with the setting."""
+    command = [sys.executable, "-m", "stream.cli", "doctor", "--broker"]
+    environment = {**os.environ, "STANCEWATCH_DATA_DIR": str(tmp_path), "STANCEWATCH_METRICS_PORT": "0"}
+    well = subprocess.run(
+        [*command, kafka.bootstrap], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
+    )
+    assert (well.returncode, well.stdout.count("fine "), "WRONG" in well.stdout) == (0, 5, False), well.stdout
+    ill = subprocess.run(
+        [*command, "127.0.0.1:9"], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
+    )
+    assert ill.returncode == 1
+    assert "WRONG  broker       no Kafka broker answers at 127.0.0.1:9" in ill.stdout
