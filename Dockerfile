@@ -24,7 +24,7 @@ RUN pip install --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE* NOTICE* ./
 COPY classifiers ./classifiers
 COPY stream ./stream
-RUN pip install --no-deps .
+RUN pip install --no-deps --no-build-isolation .
 
 # The model is baked in, so that every replica answers with the same content hash. It stays the property of root; the
 # worker only reads it, whatever mode the files were written with.

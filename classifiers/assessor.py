@@ -18,6 +18,8 @@ WINDOW_SENTENCES = 3
 BEST_WINDOWS = 3
 RELEVANT = 0.5
 CHARACTERS_MAX = 20_000
+TITLE_CHARACTERS_MAX = 2_000
+SENTENCE_CHARACTERS_MAX = 2_000
 
 
 class Assessor:
@@ -67,14 +69,17 @@ class Assessor:
         Parameters
         ----------
         documents : sequence of (title, text)
-            What lies beyond 20,000 characters of a text is not read.
+            What lies beyond 20,000 characters of a text, or 2,000 of a title, is not read; a sentence of more
+            than 2,000 characters is cut into several.
 
         Returns
         -------
         list of lists of TopicDecision
             One list an article, by falling probability; empty for off topic.
         """
-        sentences = [_sentences(title, text[:CHARACTERS_MAX]) for title, text in documents]
+        sentences = [
+            _sentences(title[:TITLE_CHARACTERS_MAX], text[:CHARACTERS_MAX]) for title, text in documents
+        ]
         windows = [_windows(parts) for parts in sentences]
         flat = [text for group in windows for text in group]
         if not flat:
@@ -130,9 +135,15 @@ class Assessor:
 def _sentences(title: str, text: str) -> list[Sentence]:
     fields: tuple[tuple[Field, str], ...] = (("title", title), ("text", text))
     return [
-        Sentence(content[start:end], start, end, name)
+        Sentence(
+            content[cut : min(cut + SENTENCE_CHARACTERS_MAX, end)],
+            cut,
+            min(cut + SENTENCE_CHARACTERS_MAX, end),
+            name,
+        )
         for name, content in fields
         for start, end in sentence_spans(content)
+        for cut in range(start, end, SENTENCE_CHARACTERS_MAX)
     ]
 
 

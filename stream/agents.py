@@ -35,6 +35,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from faust.types import TP
+
 from classifiers.assessor import Assessor
 from classifiers.decisions import TopicDecision
 from stream.app import StreamApp
@@ -130,10 +132,8 @@ class EventProcessor:
         """Highest acknowledged offset of each partition and when (monotonic seconds)."""
         self.order = LogOrder(self._seek)
 
-    async def _seek(self, place: Any, offset: int) -> None:
-        await self.app.faust.consumer.seek(
-            place, offset
-        )  # looked up late: Faust makes the consumer at its start
+    async def _seek(self, place: TP, offset: int) -> None:
+        await self.app.seek({place: offset})
 
     async def process(self, batch: Sequence[Any]) -> None:
         """Take one batch of Faust events from bytes to acknowledged."""
@@ -189,7 +189,8 @@ class EventProcessor:
         try:
             event = decode_event(
                 message.value,
-                now=datetime.now(UTC),
+                # The time of the record, not of this attempt: delivered again, it must be judged the same.
+                now=_record_time(message),
                 bytes_max=self.settings.event_bytes_max,
                 future_tolerance=self.future_tolerance,
             )
@@ -361,6 +362,13 @@ def _check_key(key: bytes | None, event_id: str) -> None:
     if key != event_id.encode():
         detail = f"the record's key is {key[:100]!r}, expected the event id {event_id!r}"
         raise RejectedEvent(Reason.KEY_MISMATCH, Stage.VALIDATE, detail)
+
+
+def _record_time(message: Any) -> datetime:
+    """When the record was written, by its Kafka timestamp (seconds); now for one without."""
+    return (
+        datetime.fromtimestamp(message.timestamp, UTC) if (message.timestamp or 0) > 0 else datetime.now(UTC)
+    )
 
 
 def _is_new(item: Item) -> bool:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import faust
 from faust import streams as faust_streams
 from faust.tables.table import Table
+from faust.types import TP
 
 from stream.errors import ConfigurationError
 from stream.settings import Settings
@@ -100,6 +101,17 @@ class StreamApp:
         self.faust.tables.add(table)
         return table
 
+    async def seek(self, offsets: Mapping[TP, int]) -> None:
+        """Read partitions again from these offsets.
+
+        In the consumer's own thread, and with what Faust has noted of gaps dropped: it would otherwise commit
+        over records that are yet to be read.
+        """
+        consumer = self.faust.consumer
+        await consumer.seek_wait(offsets)
+        for tp in offsets:
+            consumer._gap.pop(tp, None)  # noqa: SLF001 - Faust has no public way
+
 
 def build_app(settings: Settings) -> StreamApp:
     """Build the app from settings.
@@ -119,6 +131,12 @@ def build_app(settings: Settings) -> StreamApp:
 
 
 def _faust_app(settings: Settings) -> Any:
+    if faust_streams._CStreamIterator is None:  # noqa: SLF001
+        message = (
+            "this build of faust-streaming has no compiled stream iterator; its Python twin acknowledges"
+            " records that it skips. Install a wheel of faust-streaming, and unset NO_CYTHON"
+        )
+        raise ConfigurationError(message)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     session = settings.session_timeout_seconds
     record_bytes = settings.record_bytes_max + 65_536  # headers of a dead letter come on top

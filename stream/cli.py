@@ -7,23 +7,21 @@ import itertools
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from classifiers.errors import ClassifierError
 from stream.errors import ConfigurationError, StancewatchError
 from stream.settings import Settings, load_settings
+from stream.view import ReplayView, err, out, report, shows
 
 __all__ = ["app", "main"]
 
@@ -34,8 +32,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Topic and stance monitoring of news streams.\n\nExample: stancewatch replay seeds",
 )
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 BrokerOption = Annotated[str | None, typer.Option(help="host:port of a Kafka broker (or STANCEWATCH_BROKER)")]
 DebugOption = Annotated[bool, typer.Option(help="Full logs, and tracebacks of errors.")]
@@ -56,7 +52,7 @@ def main() -> None:
 
 
 @app.command()
-def replay(  # noqa: C901 - one straight line with options
+def replay(
     paths: Annotated[list[Path], typer.Argument(help=".txt articles, .jsonl events, or folders of both")],
     broker: BrokerOption = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second.")] = None,
@@ -103,21 +99,14 @@ def replay(  # noqa: C901 - one straight line with options
                     message = f"the worker ended with code {worker.process.returncode}:\n{worker.output}"
                     raise StancewatchError(message)
 
-        view = _ReplayView(len(records) if not loop else None, metrics_url, show=interactive)
+        view = ReplayView(len(records) if not loop else None, metrics_url, show=interactive)
         running = Replay(settings, progress=view.update, check_worker=check, stall_seconds=stall_seconds)
         started = time.monotonic()
         with view:
-            try:
-                tally = asyncio.run(running.run(_rounds(records, loop=loop), Pace(rate, speedup)))
-            except KeyboardInterrupt:
-                if not loop:
-                    raise
-                tally = running.tally
+            tally = asyncio.run(_follow(running, _rounds(records, loop=loop), Pace(rate, speedup), loop=loop))
         seconds = time.monotonic() - started
-        exact = True
-        if metrics_url and not loop:
-            exact = metrics_counts(metrics_url) == tally.counts()
-        _report(tally, seconds, metrics_url, exact=exact, as_json=as_json)
+        exact = not metrics_url or shows(metrics_counts, metrics_url, tally.counts())
+        report(tally, seconds, metrics_url, exact=exact, as_json=as_json)
         if keep and metrics_url:
             err.print("the worker goes on until Ctrl-C")
             try:
@@ -127,6 +116,13 @@ def replay(  # noqa: C901 - one straight line with options
                 pass
     if not tally.complete or not exact:
         raise typer.Exit(1)
+
+
+async def _follow(running: Any, rounds: AsyncIterator[Sequence[Any]], pace: Any, *, loop: bool) -> Any:
+    """Run the replay; with `loop`, the first Ctrl-C ends the publishing and the rest is still followed."""
+    if loop:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, running.stop)
+    return await running.run(rounds, pace)
 
 
 async def _rounds(records: Sequence[Any], *, loop: bool) -> AsyncIterator[Sequence[Any]]:
@@ -140,10 +136,12 @@ def _renamed(record: Any, suffix: str) -> Any:
     """The same event under a new id; what cannot be read is sent as it is."""
     try:
         value = json.loads(record.value)
-        value["id"] = f"{value['id']}{suffix}"
-    except (ValueError, KeyError, TypeError):
+        event = value["data"] if "specversion" in value else value
+        event["id"] = f"{event['id']}{suffix}"
+        changed = {"key": event["id"].encode(), "value": json.dumps(value).encode(), "event_id": event["id"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
         return record
-    return replace(record, key=value["id"].encode(), value=json.dumps(value).encode(), event_id=value["id"])
+    return replace(record, **changed)
 
 
 def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
@@ -173,75 +171,6 @@ def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
     worker.wait_until_ready()
     err.print(f"metrics: {worker.metrics_url}")
     return settings, worker
-
-
-class _ReplayView:
-    """Progress bar and live table on a terminal; silent elsewhere."""
-
-    def __init__(self, total: int | None, metrics_url: str, *, show: bool) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=err,
-        )
-        self.published = self.progress.add_task("published", total=total)
-        self.settled = self.progress.add_task("settled", total=total)
-        self.metrics_url = metrics_url
-        self.live = Live(console=err, refresh_per_second=8, transient=True) if show else None
-        self._drawn = 0.0
-
-    def update(self, tally: Any) -> None:
-        """Draw at most eight times a second; counting thousands of decisions takes time."""
-        if self.live is None or time.monotonic() - self._drawn < 1 / 8:
-            return
-        self._drawn = time.monotonic()
-        self.progress.update(self.published, completed=tally.published)
-        done = tally.assessed + tally.dead_lettered + tally.duplicates
-        self.progress.update(self.settled, completed=done)
-        footer = f"metrics: {self.metrics_url}" if self.metrics_url else ""
-        self.live.update(Group(self.progress, _counts_table(tally.counts()), footer))
-
-    def __enter__(self) -> Self:
-        if self.live is not None:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-
-
-def _counts_table(counts: dict[str, dict[str, int]]) -> Table:
-    table = Table("topic", box=None, pad_edge=False)
-    for stance in ("favor", "against", "neutral"):
-        table.add_column(stance, justify="right")
-    for topic, by_stance in counts.items():
-        table.add_row(topic, *(str(by_stance.get(stance, 0)) for stance in ("favor", "against", "neutral")))
-    return table
-
-
-def _report(tally: Any, seconds: float, metrics_url: str, *, exact: bool, as_json: bool) -> None:
-    if as_json:
-        out.print_json(json.dumps(tally.as_json()), indent=None)
-    else:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(tally.reasons.items()))
-        out.print(f"published      {tally.published} in {seconds:.1f} s")
-        out.print(f"assessed       {tally.assessed}, of these off topic {tally.off_topic()}")
-        out.print(f"dead-lettered  {tally.dead_lettered}{f' ({reasons})' if reasons else ''}")
-        out.print(f"duplicates     {tally.duplicates}")
-        out.print()
-        out.print(_counts_table(tally.counts()))
-        if metrics_url:
-            verdict = "the same counts" if exact else "OTHER COUNTS"
-            out.print(f"\n{metrics_url} showed {verdict}")
-    for origin in tally.refused:
-        err.print(f"refused by the broker: {origin}", style="red", markup=False)
-    for origin in tally.lost:
-        err.print(f"lost: {origin}", style="red", markup=False)
-    if not exact:
-        err.print("error: the worker's metrics differ from its assessments", style="red")
 
 
 @app.command()

@@ -29,6 +29,7 @@ __all__ = ["EmbeddedBroker", "WorkerProcess", "free_port"]
 
 START_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def free_port() -> int:
@@ -39,8 +40,8 @@ def free_port() -> int:
 
 def die_with_parent() -> None:
     """In a child before exec: have the kernel kill it when the parent dies, however that happens (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Child:
@@ -55,7 +56,8 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads yet; the call itself is async-signal-safe
+                start_new_session=True,  # Ctrl-C is for the parent: it stops its children in order
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, nothing that takes a lock
             )
 
     def tail(self, lines: int = 15) -> str:

@@ -3,15 +3,18 @@
 Faust drops records that it fetched before a rebalance or a recovery was over, and reads on behind them when
 nothing has been committed yet (aiokafka's ``seek_to_committed`` does not move without a committed offset).
 Counting what follows would raise the applied offset over records that were never seen: they would be lost.
-So each partition has an expected offset; what lies behind a gap is left alone and read again. A gap that
-is still there after reading again is one of the log itself (compaction, transactions) and is accepted.
+So each partition has an expected offset; what lies behind a gap is left alone and read again. A gap that is
+still there after reading again several times is one of the log itself (compaction, transactions) and is
+accepted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +22,19 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 __all__ = ["LogOrder"]
+
+# One look proves little: a record that Faust had in hand when it was told to go back may still come.
+LOOKS_MIN = 3
+LOOKING_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class _Gap:
+    expected: int
+    found: int
+    since: float
+    looks: int = 0
+
 
 log = logging.getLogger("stancewatch.order")
 
@@ -30,13 +46,18 @@ class LogOrder:
     ----------
     seek : callable
         ``await seek(TP(topic, partition), offset)``: read from there again.
+    clock : callable
+        Seconds; replaced in tests.
     """
 
-    def __init__(self, seek: Callable[[TP, int], Awaitable[None]]) -> None:
+    def __init__(
+        self, seek: Callable[[TP, int], Awaitable[None]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._seek = seek
+        self._clock = clock
         self._generation = -1
         self._expected: dict[int, int] = {}
-        self._gaps: dict[int, tuple[int, int]] = {}
+        self._gaps: dict[int, _Gap] = {}
 
     def start_at(self, generation: int, positions: Mapping[int, int]) -> None:
         """Set where each owned partition begins in a new generation."""
@@ -62,12 +83,24 @@ class LogOrder:
         for index, event in enumerate(members):
             message = event.message
             expected = self._expected.get(partition, message.offset)
-            gap = (expected, message.offset)
-            if message.offset > expected and self._gaps.get(partition) != gap:
-                log.warning("%s[%d]: expected %d, got %d; reading again", message.topic, partition, *gap)
-                self._gaps[partition] = gap
+            if message.offset > expected and not self._is_in_the_log(partition, expected, message):
                 with contextlib.suppress(IllegalStateError):  # moved away meanwhile: its new owner reads it
                     await self._seek(TP(message.topic, partition), expected)
                 return members[:index]
             self._expected[partition] = max(expected, message.offset + 1)
         return members
+
+    def _is_in_the_log(self, partition: int, expected: int, message: Any) -> bool:
+        """Whether the same gap was found often and long enough to be one of the log."""
+        gap = self._gaps.get(partition)
+        if gap is None or (gap.expected, gap.found) != (expected, message.offset):
+            log.warning(
+                "%s[%d]: expected %d, got %d; reading again",
+                message.topic,
+                partition,
+                expected,
+                message.offset,
+            )
+            gap = self._gaps[partition] = _Gap(expected, message.offset, self._clock())
+        gap.looks += 1
+        return gap.looks > LOOKS_MIN and self._clock() - gap.since >= LOOKING_SECONDS

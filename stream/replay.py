@@ -12,7 +12,7 @@ import contextlib
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -141,10 +141,11 @@ class Replay:
         self.stall_seconds = stall_seconds
         self.tally = Tally()
         self._open: dict[Place, Record] = {}
-        self._early: set[Place] = set()
+        self._early: dict[Place, Any] = {}
+        """Answers that overtook the confirmation of our own publishing, or that belong to somebody else."""
+        self._stopped = False
         self._ends: dict[int, int] = {}
         self._last_news = time.monotonic()
-        self._seen_places: set[Place] = set()
 
     async def run(self, rounds: AsyncIterator[Sequence[Record]], pace: Pace) -> Tally:
         """Publish all rounds and wait until every record is accounted for.
@@ -162,16 +163,22 @@ class Replay:
             try:
                 async for records in rounds:
                     await self._publish(producer, records, pace)
-                await producer.flush()
-                await self._settle(consumer)
+                    await producer.flush()
+                    await self._settle(consumer, following)
+                    if self._open:
+                        await self._account_for_silent()
+                    if self._stopped:
+                        break
             finally:
                 following.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await following
-            if self._open:
-                await self._account_for_silent(consumer)
         self.progress(self.tally)
         return self.tally
+
+    def stop(self) -> None:
+        """Publish nothing more; what was published is still followed to its end."""
+        self._stopped = True
 
     # publish
 
@@ -201,6 +208,8 @@ class Replay:
             if (wait := due - time.monotonic()) > 0:
                 self._last_news = time.monotonic() + wait
                 await asyncio.sleep(wait)
+            if self._stopped:
+                return
             try:
                 sent = await producer.send(self.settings.events_topic, key=record.key, value=record.value)
             except MessageSizeTooLargeError:
@@ -220,10 +229,9 @@ class Replay:
         place = (metadata.partition, metadata.offset)
         self.tally.published += 1
         self._ends[place[0]] = max(self._ends.get(place[0], 0), place[1] + 1)
+        self._open[place] = record
         if place in self._early:
-            self._early.discard(place)
-        else:
-            self._open[place] = record
+            self._take(self._early.pop(place), place)
         self.progress(self.tally)
 
     def _refuse(self, record: Record, why: str) -> None:
@@ -262,38 +270,40 @@ class Replay:
                 place = (int(headers["partition"]), int(headers["offset"]))
             except (KeyError, ValueError):
                 continue  # written by something else than our worker
-            if message.topic == self.settings.dead_letters_topic and (
-                headers.get("topic") != self.settings.events_topic
-            ):
-                continue
-            self._arrived(message, place, headers)
+            if headers.get("topic", self.settings.events_topic) != self.settings.events_topic:
+                continue  # a dead letter of another topic
+            if place in self._open:
+                self._take(message, place)
+            else:
+                self._early[place] = message
 
-    def _arrived(self, message: Any, place: Place, headers: Mapping[str, str]) -> None:
-        first_time = place not in self._seen_places
-        self._seen_places.add(place)
-        if place in self._open:
-            del self._open[place]
-        elif first_time:
-            self._early.add(place)  # the answer overtook the confirmation of our own publishing
+    def _take(self, message: Any, place: Place) -> None:
+        """Count the answer to one of our records; a second answer to it (after a crash) says the same."""
         if message.topic == self.settings.dead_letters_topic:
-            if first_time:
-                self.tally.dead_lettered += 1
-                self.tally.reasons[headers.get("reason", "unknown")] += 1
+            self.tally.dead_lettered += 1
+            reason = dict(message.headers).get("reason", b"unknown")
+            self.tally.reasons[reason.decode(errors="replace")] += 1
         else:
-            self.tally.take(_assessment_decoder.decode(message.value))
-            self.tally.assessed += first_time
+            try:
+                self.tally.take(_assessment_decoder.decode(message.value))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return  # not one of ours, whatever its headers say
+            self.tally.assessed += 1
+        del self._open[place]
         self._last_news = time.monotonic()
         self.progress(self.tally)
 
     # settle
 
-    async def _settle(self, consumer: AIOKafkaConsumer) -> None:
+    async def _settle(self, consumer: AIOKafkaConsumer, following: asyncio.Task[None]) -> None:
         """Wait until nothing is open, or the worker has committed past everything and its output is read."""
         admin = AIOKafkaAdminClient(**client_options(self.settings))
         await admin.start()
         try:
             while self._open:
                 self.check_worker()
+                if following.done():
+                    following.result()  # raises what ended it
                 if await self._committed_past(admin):
                     await self._read_to_end(consumer)
                     return
@@ -331,18 +341,20 @@ class Replay:
         message = "the assessments could not be read to their end within 30 s"
         raise BrokerError(message)
 
-    async def _account_for_silent(self, consumer: AIOKafkaConsumer) -> None:
+    async def _account_for_silent(self) -> None:
         """Records without output are duplicates when an earlier decision proves it, otherwise lost."""
         known = {event_id: decision.version for event_id, decision in self.tally.decisions.items()}
         silent = list(self._open.values())
         unknown = {r.event_id for r in silent if r.version > known.get(r.event_id, 0)}
         if unknown:
-            known = await self._earlier_versions(consumer, unknown, known)
+            async with self._follower() as consumer:
+                known = await self._earlier_versions(consumer, unknown, known)
         for record in silent:
             if record.event_id and known.get(record.event_id, 0) >= record.version:
                 self.tally.duplicates += 1
             else:
                 self.tally.lost.append(record.origin)
+        self._open.clear()
 
     async def _earlier_versions(
         self, consumer: AIOKafkaConsumer, wanted: set[str], known: dict[str, int]
@@ -358,8 +370,9 @@ class Replay:
             for message in (message for batch in batches.values() for message in batch):
                 event_id = (message.key or b"").decode(errors="replace")
                 if event_id in wanted:
-                    version = _assessment_decoder.decode(message.value).version
-                    found[event_id] = max(found.get(event_id, 0), version)
+                    with contextlib.suppress(msgspec.DecodeError):
+                        version = _assessment_decoder.decode(message.value).version
+                        found[event_id] = max(found.get(event_id, 0), version)
         return found
 
 

@@ -6,10 +6,10 @@ Every field has an environment variable ``STANCEWATCH_<NAME>``; units stand in t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stream.errors import ConfigurationError
@@ -85,6 +85,15 @@ class Settings(BaseSettings):
                 message = f"{address!r} is not host:port"
                 raise ValueError(message)
         return value
+
+    @model_validator(mode="after")
+    def _records_hold_events(self) -> Self:
+        if self.record_bytes_max < 2 * self.event_bytes_max:
+            message = (
+                "record_bytes_max must be at least twice event_bytes_max (an assessment repeats the title)"
+            )
+            raise ValueError(message)
+        return self
 
     @property
     def events_topic(self) -> str:

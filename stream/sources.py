@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
-from stream.errors import ConfigurationError
-from stream.schema import Event, content_id, encode
+from stream.errors import ConfigurationError, RejectedEvent
+from stream.schema import Event, content_id, decode_event, encode
 
 __all__ = ["Record", "article_event", "read_paths"]
 
@@ -33,9 +33,9 @@ class Record:
     origin : str
         ``file:line`` or the file, for messages.
     published_at : datetime or None
-        Event time as far as it can be read from the value; only for ``--speedup``.
+        Event time, for ``--speedup``; None when the value is no event.
     event_id, version : str, int
-        As far as they can be read from the value; empty and 0 otherwise.
+        Of the event; empty and 0 when the value is none.
     """
 
     key: bytes
@@ -47,11 +47,9 @@ class Record:
 
 
 class _Peek(msgspec.Struct):
-    """What can be read from a line without judging it."""
+    """What can be read from a line that is no event."""
 
-    id: str = ""
-    version: int = 1
-    published_at: datetime | None = None
+    id: str | None = None
 
 
 _peek = msgspec.json.Decoder(_Peek)
@@ -96,16 +94,21 @@ def _read_lines(file: Path) -> Iterator[Record]:
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
-        origin = f"{file}:{number}"
+        yield _line_record(line, f"{file.name}:{number}", f"{file}:{number}")
+
+
+def _line_record(line: bytes, place: str, origin: str) -> Record:
+    """A line with the key that the worker expects; one that is no event goes under its id or its place."""
+    latest = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)  # the worker judges dates, not we
+    try:
+        event = decode_event(line, now=latest, bytes_max=len(line))
+    except RejectedEvent:
         try:
-            peek = _peek.decode(line)
+            key = (_peek.decode(line).id or place).encode()
         except (ValueError, RecursionError):
-            peek = _Peek()
-        key = peek.id.encode("utf-8", "surrogatepass") or f"{file.name}:{number}".encode()
-        published_at = peek.published_at
-        if published_at is not None and published_at.tzinfo is None:
-            published_at = None
-        yield Record(key, line, origin, published_at, peek.id, peek.version)
+            key = place.encode()
+        return Record(key, line, origin)
+    return Record(event.id.encode(), line, origin, event.published_at, event.id, event.version)
 
 
 def _read_article(file: Path) -> Record:

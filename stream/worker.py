@@ -48,7 +48,7 @@ class WorkerState:
 
     def counts(self) -> Iterator[tuple[int, str, Counts]]:
         """Stored counts of the owned partitions; nothing while the state is being recovered."""
-        if self.not_ready():
+        if self.recovering():
             return
         owned = set(self.partitions())
         for key, value in self.app.counts.items():
@@ -76,12 +76,16 @@ class WorkerState:
 
     def not_ready(self) -> str:
         """Why this worker does not process events now; empty when it does."""
+        return self.recovering() or self._commit_stall()
+
+    def recovering(self) -> str:
+        """Why the state is not complete now; empty when it is."""
         app = self.app.faust
         if not app.started or app.rebalancing or not app.tables.recovery.completed.is_set():
             return "waiting for partitions and their state"
         if app.in_recovery or not app.flow_control.is_active():
             return "recovering state from the changelog"
-        return self._commit_stall()
+        return ""
 
     def _commit_stall(self) -> str:
         topic = self.app.settings.events_topic
@@ -99,37 +103,42 @@ class WorkerState:
     async def begin(self) -> None:
         """After partitions were assigned and recovered: set where each begins, and read from there.
 
-        A partition begins at its committed offset or, without one, at the start of its log. (Faust does not
-        move back in the second case, see ``stream.order``.)
+        A partition begins at its committed offset or, without one, at the start of its log (Faust does not
+        move back in the second case, see ``stream.order``); and never behind what the state has counted, so
+        that a lost changelog is made good from the log.
 
         Raises
         ------
         StateError
-            When the state is ahead of the log: the topic was recreated, its events would be skipped.
+            When offsets are ahead of the log: the topic was recreated, its events would be skipped.
         """
         faust = self.app.faust
         generation = faust.consumer_generation_id
         topic = self.app.settings.events_topic
         tps = [TP(topic, partition) for partition in self.partitions()]
+        self.processor.acknowledged.clear()
         if not tps:
             return
-        if not self.app.settings.embedded:  # the embedded broker's log ends are not reliable
-            self._check_log_end(await faust.consumer.highwaters(*tps))
         committed = await faust.consumer.seek_to_committed()
+        if not self.app.settings.embedded:  # the embedded broker's log ends are not reliable
+            self._check_log_end(await faust.consumer.highwaters(*tps), committed)
         earliest = await faust.consumer.earliest_offsets(*tps)
-        starts = {tp.partition: committed.get(tp) or earliest.get(tp) or 0 for tp in tps}
+        starts = {}
         for tp in tps:
-            await faust.consumer.seek(tp, starts[tp.partition])
-        self.processor.order.start_at(generation, starts)
+            known = min(committed.get(tp) or 0, self.total(tp.partition).offset + 1)
+            starts[tp] = max(known, earliest.get(tp) or 0)
+        await self.app.seek(starts)
+        self.processor.order.start_at(generation, {tp.partition: offset for tp, offset in starts.items()})
 
-    def _check_log_end(self, ends: Mapping[TP, int]) -> None:
+    def _check_log_end(self, ends: Mapping[TP, int], committed: Mapping[TP, int | None]) -> None:
         for tp, end in ends.items():
-            applied = self.total(tp.partition).offset
-            if end is not None and applied >= end:
+            applied = self.total(tp.partition).offset + 1
+            ahead = max(applied, committed.get(tp) or 0)
+            if end is not None and ahead > end:
                 message = (
-                    f"{tp.topic}[{tp.partition}] ends at offset {end}, but the state counted up to {applied}:"
-                    " the topic was deleted and created again. To start anew, use another STANCEWATCH_GROUP"
-                    " (or delete the changelog topics and the data folder)"
+                    f"{tp.topic}[{tp.partition}] ends at offset {end}, but offsets up to {ahead} were counted"
+                    " or committed: the topic was deleted and created again. To start anew, use another"
+                    " STANCEWATCH_GROUP"
                 )
                 raise StateError(message)
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from classifiers.decisions import Sentence, TopicDecision
 from stream.agents import EventProcessor
 from stream.metrics import Metrics
+from stream.order import LogOrder
 from stream.settings import load_settings
 
 
@@ -76,9 +77,23 @@ class OutputTopic:
 class SourceEvent:
     """A record as Faust hands it over."""
 
-    def __init__(self, offset: int, key: bytes | None, value: bytes | None, *, partition: int = 0) -> None:
+    def __init__(
+        self,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        partition: int = 0,
+        timestamp: float = 1.8e9,
+    ) -> None:
         self.message = SimpleNamespace(
-            topic="news.events", partition=partition, offset=offset, key=key, value=value, generation_id=1
+            topic="news.events",
+            partition=partition,
+            offset=offset,
+            key=key,
+            value=value,
+            generation_id=1,
+            timestamp=timestamp,
         )
         self.acknowledged = False
 
@@ -120,14 +135,17 @@ class Bench:
         self.assessments = OutputTopic()
         self.dead_letters = OutputTopic()
         self.sought: list[tuple[int, int]] = []
-        self.faust = SimpleNamespace(consumer_generation_id=1, consumer=SimpleNamespace(seek=self._seek))
+        self.faust = SimpleNamespace(consumer_generation_id=1)
+        self.now = 0.0
         self.metrics = Metrics.create(CollectorRegistry(), model={"name": "words"})
         self.processor = EventProcessor(self, WordAssessor(), self.metrics, load_settings())  # type: ignore[arg-type]
 
+        self.processor.order = LogOrder(self.processor._seek, clock=lambda: self.now)
         self.processor.order.start_at(1, {})
 
-    async def _seek(self, place: Any, offset: int) -> None:
-        self.sought.append((place.partition, offset))
+    async def seek(self, offsets: dict[Any, int]) -> None:
+        """As StreamApp: read again from there."""
+        self.sought.extend((place.partition, offset) for place, offset in offsets.items())
 
     def sample(self, name: str, **labels: str) -> float | None:
         """Value of a metric of this process."""

@@ -327,7 +327,10 @@ class TestDockerfile:
     def test_installs_only_what_the_lock_names(self) -> None:
         """Dependencies come from the lock with hashes; our own package brings no others."""
         installs = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
-        assert installs == ["pip install --require-hashes -r requirements.lock", "pip install --no-deps ."]
+        assert installs == [
+            "pip install --require-hashes -r requirements.lock",
+            "pip install --no-deps --no-build-isolation .",
+        ]
 
     def test_names_no_registry(self) -> None:
         """Neither the Dockerfile nor the compose file ties the build to a registry host."""

@@ -59,7 +59,24 @@ def test_json_lines_are_passed_on_byte_for_byte(tmp_path: Path) -> None:
     records = read_paths([file])
     assert [record.value for record in records] == [b'{"id": "x",  "version": 3}', b'{"id": "cut']
     assert [record.key for record in records] == [b"x", b"a.jsonl:3"]
-    assert (records[0].event_id, records[0].version) == ("x", 3)
+    assert [record.event_id for record in records] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id": "x", "title": "t", "published_at": "2024-09-16T06:00:00Z", "version": null}',
+        b"""{"specversion": "1.0", "id": "ce", "source": "/f", "type": "t",
+            "data": {"id": "x", "title": "t", "published_at": "2024-09-16T06:00:00Z"}}""".replace(
+            b"\n", b" "
+        ),
+    ],
+)
+def test_an_event_goes_under_the_key_that_the_worker_expects(tmp_path: Path, line: bytes) -> None:
+    """The id of the event, also within a CloudEvent and beside null fields."""
+    (tmp_path / "a.jsonl").write_bytes(line)
+    (found,) = read_paths([tmp_path])
+    assert (found.key, found.event_id, found.version) == (b"x", "x", 1)
 
 
 def test_a_folder_is_read_with_its_subfolders() -> None:
