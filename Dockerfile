@@ -5,8 +5,7 @@
 FROM python:3.11.15-slim-bookworm AS base
 
 ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONUNBUFFERED=1 \
-    STANCEWATCH_MODEL_DIR=/opt/stancewatch/model
+    PYTHONUNBUFFERED=1
 
 
 FROM base AS builder
@@ -26,12 +25,6 @@ COPY classifiers ./classifiers
 COPY stream ./stream
 RUN pip install --no-deps --no-build-isolation .
 
-# The model is baked in, so that every replica answers with the same content hash. It stays the property of root; the
-# worker only reads it, whatever mode the files were written with.
-RUN mkdir -p "$STANCEWATCH_MODEL_DIR" \
-    && stancewatch train \
-    && chmod -R a+rX /opt/stancewatch
-
 
 FROM base AS runtime
 
@@ -49,7 +42,6 @@ RUN groupadd --gid 10001 stancewatch \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/stancewatch
 
 COPY --from=builder /opt/venv /opt/venv
-COPY --from=builder /opt/stancewatch /opt/stancewatch
 
 # Inside a container loopback is unreachable for Prometheus, hence 0.0.0.0; nothing is published on the host.
 ENV HOME=/tmp \

@@ -29,7 +29,6 @@ $(VENV)/.runtime: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BIN)/stancewatch train
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock

@@ -27,9 +27,9 @@ from pathlib import Path
 from confluent_kafka import Consumer, Producer
 
 from classifiers.assessor import Assessor
-from classifiers.storage import load_or_train
+from classifiers.storage import load_shipped
 from stream.schema import decode_event, encode, make_assessment
-from stream.settings import Settings, load_settings
+from stream.settings import Settings
 from stream.sources import Record, read_paths
 from tests.kafka_server import KafkaServer
 from tests.stack import handled, publish, settings_for, worker
@@ -125,7 +125,7 @@ def main() -> None:
     )
     parser.add_argument("--articles", type=int, default=3000)
     count = parser.parse_args().articles
-    assessor = load_or_train(load_settings().model_dir, say=print)
+    assessor = load_shipped()
     records = articles(count)
     with tempfile.TemporaryDirectory() as folder, KafkaServer(Path(folder) / "kafka") as kafka:
         settings = settings_for(kafka.bootstrap, topic_prefix="bench.", group=f"bench-{uuid.uuid4().hex[:6]}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Field", "Sentence", "StanceLabel", "TopicDecision"]
+__all__ = ["UNCLEAR", "Field", "Sentence", "StanceLabel", "TopicDecision"]
 
-StanceLabel = Literal["favor", "against", "neutral"]
+StanceLabel = Literal["favor", "against", "neutral", "unclear"]
+UNCLEAR: Literal["unclear"] = "unclear"
 Field = Literal["title", "text"]
 
 

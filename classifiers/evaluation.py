@@ -6,41 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from classifiers.assessor import Assessor
+from classifiers.calibration import calibration_error, risk_coverage
 from classifiers.training import STANCES, Example
 
-__all__ = ["calibration_error", "evaluate", "lines"]
-
-
-def calibration_error(confidence: NDArray[Any], correct: NDArray[Any], bins: int = 10) -> float:
-    """Expected calibration error with equal-width bins.
-
-    The mean over bins of |accuracy - confidence|, weighted by the share of the bin (Naeini et al., AAAI
-    2015).
-
-    Parameters
-    ----------
-    confidence : ndarray of shape (n_samples,)
-        Probability of the decided class, 0 to 1.
-    correct : ndarray of bool, shape (n_samples,)
-    bins : int
-
-    Examples
-    --------
-    >>> round(calibration_error(np.array([0.9, 0.9]), np.array([True, False])), 3)
-    0.4
-    """
-    if not len(confidence):
-        return float("nan")
-    slots = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        np.mean(slots == slot) * abs(correct[slots == slot].mean() - confidence[slots == slot].mean())
-        for slot in np.unique(slots)
-    ]
-    return float(np.sum(gaps))
+__all__ = ["evaluate", "lines"]
 
 
 def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
@@ -53,7 +25,8 @@ def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
     dict
         ``topics`` (per topic precision, recall, f1, support), ``topics_micro_f1``, ``stance`` (per class
         f1 and support), ``stance_macro_f1``, ``stance_macro_f1_with_misses``,
-        ``stance_calibration_error``, ``rows``. All scores 0 to 1.
+        ``stance_calibration_error``, ``stance_risk_coverage``, ``rows``. All scores 0 to 1. An ``unclear``
+        stance counts as wrong.
     """
     decided = assessor.assess([("", example.text) for example in examples])
     names = sorted({*assessor.topics, *(topic for example in examples for topic in example.topics)})
@@ -102,6 +75,7 @@ def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
         "stance_macro_f1": round(float(np.mean(per_class)), 4),
         "stance_macro_f1_with_misses": round(float(with_misses), 4),
         "stance_calibration_error": round(calibration_error(confidence, correct), 4),
+        "stance_risk_coverage": risk_coverage(confidence, correct) if pairs else [],
     }
 
 

@@ -13,13 +13,19 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from classifiers.features import Tensors, make_vectorizer, restore_vectorizer, vectorizer_tensors
+from classifiers.calibration import vector_scaling
+from classifiers.features import Tensors, WordFeatures
+from classifiers.lexicon import Lexicon, LexiconFeatures
+from classifiers.taxonomy import load_taxonomy
 
 __all__ = ["StanceClassifier"]
 
+DENSE_WEIGHT = 0.5
+ENTRY_WEIGHT = 0.25
+
 
 class StanceClassifier(BaseEstimator):
-    r"""Target-aware stance classifier over TF-IDF of words and word pairs.
+    r"""Target-aware stance classifier: TF-IDF of words and word pairs, and an authored lexicon.
 
     One multinomial logistic regression for all topics on augmented features
     :math:`[x, x \cdot 1_{t=1}, \ldots, x \cdot 1_{t=T}]`, so that words with the same polarity everywhere
@@ -28,10 +34,12 @@ class StanceClassifier(BaseEstimator):
 
     Parameters
     ----------
-    C : float, default=10.0
+    C : float, default=1.0
         Inverse strength of the L2 penalty.
     min_df : int, default=2
         Terms in fewer training texts are dropped.
+    balance : float, default=0.5
+        0 keeps the class shares of the training data, 1 makes classes equal.
 
     Attributes
     ----------
@@ -48,11 +56,18 @@ class StanceClassifier(BaseEstimator):
     ['favor', 'against']
     """
 
-    def __init__(self, C: float = 10.0, min_df: int = 2) -> None:  # noqa: N803 - scikit-learn's name
+    def __init__(self, C: float = 1.0, min_df: int = 2, balance: float = 0.5) -> None:  # noqa: N803
         self.C = C
         self.min_df = min_df
+        self.balance = balance
 
-    def fit(self, X: Sequence[str], topics: Sequence[str], y: Sequence[str]) -> StanceClassifier:  # noqa: N803
+    def fit(
+        self,
+        X: Sequence[str],  # noqa: N803 - scikit-learn's name
+        topics: Sequence[str],
+        y: Sequence[str],
+        sample_weight: NDArray[Any] | None = None,
+    ) -> StanceClassifier:
         """Learn from texts, the topic that each is judged for, and the stance.
 
         Parameters
@@ -61,20 +76,50 @@ class StanceClassifier(BaseEstimator):
         topics : sequence of str, length n_samples
         y : sequence of str, length n_samples
             Stances.
+        sample_weight : ndarray of shape (n_samples,), optional
 
         Returns
         -------
         StanceClassifier
             Itself.
         """
+        labels = np.asarray(y, dtype=str)
         self.topics_ = np.unique(np.asarray(topics, dtype=str))
-        self.vectorizer_ = make_vectorizer(min_df=self.min_df)
-        features = self._augment(self.vectorizer_.fit_transform(X), topics)
-        model = LogisticRegression(C=self.C, class_weight="balanced", max_iter=3000).fit(features, list(y))
-        self.classes_ = model.classes_.astype(str)
-        self.coef_ = model.coef_.astype(np.float32)
+        self.classes_ = np.unique(labels)
+        weight = np.ones(len(labels)) if sample_weight is None else np.array(sample_weight, dtype=float)
+        for stance in self.classes_:
+            share = weight[labels == stance].sum() / weight.sum()
+            weight[labels == stance] *= (1 / len(self.classes_) / share) ** self.balance
+        self.words_ = WordFeatures(self.min_df).fit(X)
+        self._set_lexicon()
+        model = LogisticRegression(C=self.C, max_iter=600).fit(
+            self._features(X, topics), labels, sample_weight=weight
+        )
+        # Half precision, as stored: what is trained and what is loaded must be the same model.
+        self.coef_ = np.ascontiguousarray(model.coef_, dtype=np.float16).astype(np.float32)
         self.intercept_ = model.intercept_.astype(np.float32)
+        self.temperature_ = 1.0
+        self.bias_ = np.zeros(len(self.classes_))
         return self
+
+    def calibrate(self, scores: NDArray[Any], y: Sequence[str]) -> StanceClassifier:
+        """Fit temperature and class biases on out-of-fold scores (:func:`vector_scaling`).
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_samples, n_stances)
+        y : sequence of str, length n_samples
+        """
+        truth = np.searchsorted(self.classes_, np.asarray(y, dtype=str))
+        self.temperature_, self.bias_ = vector_scaling(scores, truth)
+        return self
+
+    def decision_function(self, X: Sequence[str], topics: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
+        """Raw scores before calibration, shape (n_samples, n_stances)."""
+        check_is_fitted(self)
+        if not len(X):
+            return np.zeros((0, len(self.classes_)), dtype=np.float32)
+        return np.asarray(self._features(X, topics) @ self.coef_.T + self.intercept_, dtype=np.float32)
 
     def predict_proba(self, X: Sequence[str], topics: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
         """Probability of each stance.
@@ -89,29 +134,34 @@ class StanceClassifier(BaseEstimator):
         ndarray of shape (n_samples, n_stances)
             Columns as in ``classes_``; rows sum to 1.
         """
-        check_is_fitted(self)
-        if not len(X):
-            return np.zeros((0, len(self.classes_)), dtype=np.float32)
-        features = self._augment(self.vectorizer_.transform(X), topics)
-        return np.asarray(softmax(features @ self.coef_.T + self.intercept_, axis=1), dtype=np.float32)
+        scores = self.decision_function(X, topics)
+        return softmax(scores / self.temperature_ + self.bias_, axis=1).astype(np.float32)
 
     def predict(self, X: Sequence[str], topics: Sequence[str]) -> NDArray[np.str_]:  # noqa: N803
         """Most probable stance of each text toward its topic."""
-        probabilities = self.predict_proba(X, topics)
-        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+        return np.asarray(self.classes_[self.predict_proba(X, topics).argmax(axis=1)])
 
-    def _augment(self, features: Any, topics: Sequence[str]) -> Any:
-        masks = [np.asarray(topics, dtype=str) == topic for topic in self.topics_]
-        blocks = [sparse.diags(mask.astype(np.float32)) @ features for mask in masks]
-        return sparse.hstack([features, *blocks], format="csr")
+    def _set_lexicon(self) -> None:
+        self._lexicon = LexiconFeatures(Lexicon.shipped(), load_taxonomy())
+
+    def _features(self, texts: Sequence[str], topics: Sequence[str]) -> sparse.csr_matrix:
+        dense, entries = self._lexicon.transform(texts, topics)
+        base = sparse.hstack(
+            [self.words_.transform(texts), sparse.csr_matrix(dense * DENSE_WEIGHT)], format="csr"
+        )
+        masks = [(np.asarray(topics, dtype=str) == topic).astype(np.float32) for topic in self.topics_]
+        by_topic = [sparse.diags(mask) @ base for mask in masks]
+        which = sparse.csr_matrix(np.stack(masks, axis=1))
+        return sparse.csr_matrix(sparse.hstack([which, base, entries * ENTRY_WEIGHT, *by_topic]))
 
     def tensors(self) -> Tensors:
         """Stored form."""
         check_is_fitted(self)
         return {
-            **vectorizer_tensors(self.vectorizer_, "stance"),
-            "stance.coef": self.coef_,
+            **self.words_.tensors("stance"),
+            "stance.coef": self.coef_.astype(np.float16),
             "stance.intercept": self.intercept_,
+            "stance.calibration": np.array([self.temperature_, *self.bias_]),
         }
 
     @classmethod
@@ -122,7 +172,12 @@ class StanceClassifier(BaseEstimator):
         model = cls()
         model.classes_ = np.asarray(classes, dtype=str)
         model.topics_ = np.asarray(topics, dtype=str)
-        model.vectorizer_ = restore_vectorizer(tensors, "stance")
-        model.coef_ = tensors["stance.coef"]
+        model.words_ = WordFeatures.from_tensors(tensors, "stance")
+        model.coef_ = tensors["stance.coef"].astype(np.float32)
         model.intercept_ = tensors["stance.intercept"]
+        model.temperature_, model.bias_ = (
+            float(tensors["stance.calibration"][0]),
+            tensors["stance.calibration"][1:],
+        )
+        model._set_lexicon()
         return model

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import re
 
-__all__ = ["sentence_spans"]
+__all__ = ["clean_feed", "sentence_spans", "sentences"]
+
+_TAG = re.compile(r"<[^>]{0,2000}>?")
+_BOILERPLATE = re.compile(
+    r"\bRead (?:more|the full)\b.*|\bTo read this article in full.*|The post .{0,200} appeared first on .*"
+    r"|Get our (?:morning|free).*|Sign up (?:for|to) .*|Continue reading.*|\(paywall\)|\[(?:…|\.\.\.)\]"
+    r"|https?://\S+",
+    re.DOTALL,
+)
+_SPACE = re.compile(r"[ \t\u00a0]+")
 
 # A sentence ends at a line break, or after . ! ? (and closing quotes) before white space and a capital,
 # a digit or an opening quote.
@@ -56,3 +66,15 @@ def _strip(text: str, start: int, end: int) -> tuple[int, int] | None:
     start += len(piece) - len(piece.lstrip())
     end -= len(piece) - len(piece.rstrip())
     return (start, end) if start < end else None
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of a text; the text itself when it is blank, so that there is always one."""
+    return [text[start:end] for start, end in sentence_spans(text)] or [text]
+
+
+def clean_feed(text: str, words_max: int = 110) -> str:
+    """Feed row without mark-up and the feed's own closing lines, for training on real rows."""
+    text = _TAG.sub(" ", html.unescape(text))
+    text = _SPACE.sub(" ", _BOILERPLATE.sub(" ", text)).strip()
+    return " ".join(text.split(" ")[:words_max])

@@ -10,13 +10,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from classifiers.errors import ClassifierError
 from stream.errors import ConfigurationError, StancewatchError
@@ -34,6 +35,9 @@ app = typer.Typer(
 )
 
 BrokerOption = Annotated[str | None, typer.Option(help="host:port of a Kafka broker (or STANCEWATCH_BROKER)")]
+TextsOption = Annotated[
+    Path | None, typer.Option(help="Folder of the texts of the labelled real rows (or STANCEWATCH_TEXTS)")
+]
 DebugOption = Annotated[bool, typer.Option(help="Full logs, and tracebacks of errors.")]
 
 
@@ -148,7 +152,6 @@ def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
     from stream.embedded import EmbeddedBroker, WorkerProcess, temporary_folder  # noqa: PLC0415
 
     err.print("no broker is set: starting an embedded broker and a worker; nothing will be kept")
-    _assessor(settings)  # trained here, where a person sees it, if it has to be
     folder = Path(stack.enter_context(temporary_folder()))
     broker = stack.enter_context(EmbeddedBroker(folder))
     settings = settings.model_copy(
@@ -163,7 +166,6 @@ def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
         "STANCEWATCH_SESSION_TIMEOUT_SECONDS": "2",
         "STANCEWATCH_BATCH_SECONDS": "0.1",
         "STANCEWATCH_WINDOW_CLOCK": "event",
-        "STANCEWATCH_MODEL_DIR": str(settings.model_dir),
         **({"STANCEWATCH_MODEL": str(settings.model)} if settings.model else {}),
         "STANCEWATCH_METRICS_PORT": os.environ.get("STANCEWATCH_METRICS_PORT", "0"),
     }
@@ -195,7 +197,7 @@ def worker(
     from stream.clients import create_topics  # noqa: PLC0415
     from stream.worker import run_worker  # noqa: PLC0415
 
-    assessor = _assessor(settings, say=logging.getLogger("stancewatch").info)
+    assessor = _assessor(settings)
     if settings.create_topics:
         asyncio.run(create_topics(settings))
     run_worker(settings, assessor)
@@ -236,50 +238,74 @@ def classify(
 @app.command()
 def train(
     data: Annotated[
-        list[Path] | None, typer.Option(help="JSON lines of labelled texts; default: shipped")
+        list[Path] | None, typer.Option(help="JSON lines of labelled texts instead of the shipped ones.")
     ] = None,
-    into: Annotated[
-        Path | None, typer.Option(help="Folder for the model; default: where the worker looks")
-    ] = None,
+    texts: TextsOption = None,
+    into: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("model"),
     debug: DebugOption = False,
 ) -> None:
-    """Train the classifier and keep it where the worker finds it.
+    """Train a model; the worker uses it when STANCEWATCH_MODEL names its folder.
+
+    The model that comes with the package is made of the shipped passages and of real rows whose texts are not
+    ours to ship: with --texts pointing to them it is made again, without it the passages alone are used.
 
     Example: stancewatch train --data my_labels.jsonl --into my-model
     """
-    from classifiers.storage import default_folder, train_and_save  # noqa: PLC0415
-    from classifiers.training import load_examples, shipped_examples  # noqa: PLC0415
+    from classifiers.storage import train_and_save  # noqa: PLC0415
+    from classifiers.training import load_examples, real_examples, shipped_examples  # noqa: PLC0415
 
     _setup_logging(debug=debug)
-    if data and not into:
-        message = "--data needs --into FOLDER; then set STANCEWATCH_MODEL=FOLDER for the worker"
-        raise typer.BadParameter(message)
-    examples = [e for path in data for e in load_examples(path)] if data else shipped_examples()
-    folder = into or default_folder(load_settings().model_dir, examples)
-    with _spinner(f"training on {len(examples)} passages"):
-        origin = ", ".join(path.name for path in data) if data else "passages shipped with the package"
-        assessor = train_and_save(folder, examples, data_origin=origin)
-    out.print(f"{assessor.name} in {folder} (model card: {folder / 'MODEL_CARD.md'})")
+    texts = texts or load_settings().texts
+    if data:
+        examples = [example for path in data for example in load_examples(path)]
+        origin = ", ".join(path.name for path in data)
+    else:
+        examples, origin = shipped_examples(), "passages written for the project"
+        if texts:
+            examples += real_examples(texts, "train")
+            origin += ", real rows labelled by us"
+        else:
+            err.print("no --texts: the real rows are left out (see the README for what that costs)")
+    with Progress(
+        TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
+    ) as shown:
+        task = shown.add_task(f"training on {len(examples)} texts", total=None)
+        assessor = train_and_save(
+            into,
+            examples,
+            data_origin=origin,
+            progress=lambda step: shown.update(
+                task, description=f"training on {len(examples)} texts: {step}"
+            ),
+        )
+    out.print(f"{assessor.name} in {into} (model card: {into / 'MODEL_CARD.md'})")
+    out.print(f"to use it: STANCEWATCH_MODEL={into}")
 
 
 @app.command()
 def evaluate(
     data: Annotated[
-        Path, typer.Option(help='JSON lines of {"text", "topics": [...], "stance": {topic: label}}')
-    ],
+        Path | None, typer.Option(help='JSON lines of {"text", "topics": [...], "stance": {topic: label}}')
+    ] = None,
+    texts: TextsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure topics and stance on labelled texts.
+    """Measure topics and stance on labelled texts: a file of yours, or our development rows with --texts.
 
     Example: stancewatch evaluate --data labelled.jsonl --json
     """
     from classifiers.evaluation import evaluate as measure  # noqa: PLC0415
     from classifiers.evaluation import lines  # noqa: PLC0415
-    from classifiers.training import load_examples  # noqa: PLC0415
+    from classifiers.training import load_examples, real_examples  # noqa: PLC0415
 
     _setup_logging(debug=debug)
-    report = measure(_assessor(), load_examples(data))
+    texts = texts or (None if data else load_settings().texts)
+    if (data is None) == (texts is None):
+        message = "give either --data FILE or --texts FOLDER (or STANCEWATCH_TEXTS)"
+        raise typer.BadParameter(message)
+    examples = real_examples(texts, "dev") if texts else load_examples(data) if data else []
+    report = measure(_assessor(), examples)
     if as_json:
         out.print_json(json.dumps(report), indent=None)
     else:
@@ -293,12 +319,14 @@ def topics(debug: DebugOption = False) -> None:
 
     Example: stancewatch topics
     """
-    from classifiers.taxonomy import TAXONOMY  # noqa: PLC0415
+    from classifiers.taxonomy import load_taxonomy  # noqa: PLC0415
 
     _setup_logging(debug=debug)
-    for topic in TAXONOMY:
+    for topic in load_taxonomy():
         out.print(f"{topic.id:16} {topic.description}")
-    out.print("\nstances: favor, against, neutral (toward the topic's object)")
+    out.print(
+        "\nstances: favor, against, neutral (toward the topic's object); unclear when none is probable enough"
+    )
 
 
 @app.command()
@@ -317,21 +345,11 @@ def doctor(broker: BrokerOption = None, debug: DebugOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _assessor(settings: Settings | None = None, say: Callable[[str], None] = err.print) -> Any:
-    from classifiers.storage import load, load_or_train  # noqa: PLC0415
+def _assessor(settings: Settings | None = None) -> Any:
+    from classifiers.storage import load, load_shipped  # noqa: PLC0415
 
     settings = settings or load_settings()
-    return load(settings.model) if settings.model else load_or_train(settings.model_dir, say=say)
-
-
-@contextmanager
-def _spinner(text: str) -> Iterator[None]:
-    if err.is_terminal:
-        with err.status(text):
-            yield
-    else:
-        err.print(f"{text} ...")
-        yield
+    return load(settings.model) if settings.model else load_shipped()
 
 
 def _setup_logging(*, debug: bool, level: int = logging.WARNING) -> None:

@@ -11,8 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from classifiers.errors import ClassifierError
-from classifiers.storage import default_folder, load
-from classifiers.training import shipped_examples
+from classifiers.storage import load, load_shipped
 from stream.clients import client_options, unreachable
 from stream.errors import ConfigurationError
 from stream.settings import Settings
@@ -60,9 +59,9 @@ async def _broker(settings: Settings) -> list[Finding]:
 
 
 def _model(settings: Settings) -> Finding:
-    folder = settings.model or default_folder(settings.model_dir, shipped_examples())
     try:
-        return Finding("model", True, load(folder).name)
+        assessor = load(settings.model) if settings.model else load_shipped()
+        return Finding("model", True, assessor.name)
     except ClassifierError as error:
         return Finding("model", False, str(error))
 

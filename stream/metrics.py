@@ -21,7 +21,7 @@ from stream.tables import TOTAL, Counts, Outcome
 
 __all__ = ["STANCES", "WINDOW_HOURS", "Metrics", "StateCollector", "StateReader"]
 
-STANCES = ("favor", "against", "neutral")
+STANCES = ("favor", "against", "neutral", "unclear")
 WINDOW_HOURS = {"1h": 1, "24h": 24, "7d": 168}
 OTHER = "other"
 TOPICS_MAX = 200

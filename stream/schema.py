@@ -32,7 +32,7 @@ __all__ = [
 
 ID_CHARACTERS_MAX = 512
 VERSION_MAX = 2**63 - 1
-StanceLabel = Literal["favor", "against", "neutral"]
+StanceLabel = Literal["favor", "against", "neutral", "unclear"]
 Header = tuple[str, bytes]
 
 

@@ -66,11 +66,13 @@ class Settings(BaseSettings):
     )
 
     # Model
-    model_dir: Path = Field(
-        default_factory=lambda: platformdirs.user_cache_path("stancewatch") / "models",
-        description="folder of models trained on the shipped passages",
+    model: Path | None = Field(
+        None,
+        description="use the model in this folder (`stancewatch train --into`) instead of the shipped one",
     )
-    model: Path | None = Field(None, description="use the model in this folder (`stancewatch train --into`)")
+    texts: Path | None = Field(
+        None, description="folder of the texts of the labelled real rows, for training"
+    )
 
     # HTTP
     metrics_host: str = "127.0.0.1"

@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+STANCES = ("favor", "against", "neutral", "unclear")
+
 __all__ = ["ReplayView", "err", "out", "report", "shows"]
 
 out = Console(soft_wrap=True, highlight=False)
@@ -58,10 +60,10 @@ class ReplayView:
 
 def _counts_table(counts: dict[str, dict[str, int]]) -> Table:
     table = Table("topic", box=None, pad_edge=False)
-    for stance in ("favor", "against", "neutral"):
+    for stance in STANCES:
         table.add_column(stance, justify="right")
     for topic, by_stance in counts.items():
-        table.add_row(topic, *(str(by_stance.get(stance, 0)) for stance in ("favor", "against", "neutral")))
+        table.add_row(topic, *(str(by_stance.get(stance, 0)) for stance in STANCES))
     return table
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from classifiers.assessor import Assessor
-from classifiers.storage import load_or_train
+from classifiers.storage import load_shipped
 from stream.embedded import EmbeddedBroker
-from stream.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "seeds"
@@ -20,14 +19,14 @@ SEEDS = ROOT / "seeds"
 def pytest_configure() -> None:
     """Keep the developer's own settings out of the tests."""
     for name in [name for name in os.environ if name.startswith("STANCEWATCH_")]:
-        if name not in {"STANCEWATCH_MODEL_DIR", "STANCEWATCH_REQUIRE_KAFKA"}:
+        if name not in {"STANCEWATCH_TEXTS", "STANCEWATCH_REQUIRE_KAFKA"}:
             del os.environ[name]
 
 
 @pytest.fixture(scope="session")
 def assessor() -> Assessor:
     """The model that the command line uses."""
-    return load_or_train(load_settings().model_dir, say=print)
+    return load_shipped()
 
 
 @pytest.fixture
