@@ -52,7 +52,7 @@ class StanceClassifier(BaseEstimator):
     --------
     >>> texts = ["record growth", "an outage", "a report"] * 3
     >>> model = StanceClassifier().fit(texts, ["cloud"] * 9, ["favor", "against", "neutral"] * 3)
-    >>> model.predict(["growth", "outage"], ["cloud", "cloud"]).tolist()
+    >>> model.predict(["record growth", "an outage"], ["cloud", "cloud"]).tolist()
     ['favor', 'against']
     """
 
