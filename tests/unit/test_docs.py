@@ -32,7 +32,7 @@ def test_the_counts_in_the_readme_are_those_of_the_seeds() -> None:
     """Pasted output must not drift from what the command prints."""
     expected = json.loads((SEEDS / "expected_counts.json").read_text())
     for topic, by_stance in expected["counts"].items():
-        figures = [str(by_stance.get(stance, 0)) for stance in ("favor", "against", "neutral")]
+        figures = [str(by_stance.get(stance, 0)) for stance in ("favor", "against", "neutral", "unclear")]
         assert re.search(rf"^{topic}\s+" + r"\s+".join(figures) + "$", README, re.MULTILINE)
     assert f"published      {expected['published']} in" in README
     assert f"assessed       {expected['assessed']}, of these off topic {expected['off_topic']}" in README
