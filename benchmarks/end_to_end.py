@@ -50,7 +50,10 @@ def articles(count: int) -> list[Record]:
     for number in range(count):
         text: list[str] = []
         while sum(len(part.split()) for part in text) < WORDS:
-            text.append(chooser.choice(paragraphs))
+            sentences = chooser.choice(paragraphs).split(
+                ". "
+            )  # a number in each, so that no cache has seen it
+            text.append(". ".join(f"{sentence} {chooser.randrange(10**9)}" for sentence in sentences))
         row = {
             "id": f"bench-{number}",
             "title": f"Article {number}",

@@ -105,11 +105,9 @@ class Assessor:
         for document, (sentences, end) in enumerate(zip(articles, ends, strict=True)):
             jobs += self._found(document, scores[end - len(sentences) : end])
         starts = ends - [len(sentences) for sentences in articles]
-        texts = [
-            "\n".join(parts[k] for k in windows[starts[job.document] + i]) for job in jobs for i in job.chosen
-        ]
+        texts = [[parts[k] for k in windows[starts[job.document] + i]] for job in jobs for i in job.chosen]
         names = [self.topics[job.column] for job in jobs for _ in job.chosen]
-        stances = self.stance_model.predict_proba(texts, names)
+        stances = self.stance_model.predict_windows(texts, names)
         decisions: list[list[TopicDecision]] = [[] for _ in documents]
         first = 0
         for job in jobs:

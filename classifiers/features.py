@@ -60,7 +60,10 @@ class WordFeatures:
 
     def fit(self, texts: Sequence[str]) -> WordFeatures:
         """Choose terms and weights."""
-        counts, groups = self._count(texts, fit=True)
+        own = [sentences(text) for text in texts]
+        counts = self.vectorizer.fit_transform([part for text in own for part in text])
+        ends = np.cumsum([len(text) for text in own])
+        groups = [range(end - len(text), end) for text, end in zip(own, ends, strict=True)]
         by_text = sum_groups(groups, counts.shape[0]) @ counts
         kept = np.flatnonzero(np.asarray((by_text > 0).sum(axis=0)).ravel() >= self.min_df)
         terms = self.vectorizer.get_feature_names_out()[kept]
@@ -81,19 +84,12 @@ class WordFeatures:
         lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
         return sparse.csr_matrix(sparse.diags((1 / np.maximum(lengths, 1e-12)).astype(np.float32)) @ rows)
 
-    def transform(self, texts: Sequence[str]) -> sparse.csr_matrix:
-        """TF-IDF rows of whole texts, shape (n_texts, n_terms)."""
-        counts, groups = self._count(texts, fit=False)
-        return self.weigh(sum_groups(groups, counts.shape[0]) @ counts)
-
-    def _count(self, texts: Sequence[str], *, fit: bool) -> tuple[sparse.csr_matrix, list[list[int]]]:
-        parts: list[str] = []
-        groups: list[list[int]] = []
-        for text in texts:
-            own = sentences(text)
-            groups.append(list(range(len(parts), len(parts) + len(own))))
-            parts.extend(own)
-        return (self.vectorizer.fit_transform(parts) if fit else self.counts(parts)), groups
+    def transform(self, texts: Sequence[Sequence[str]]) -> sparse.csr_matrix:
+        """TF-IDF rows of texts that are cut into sentences, shape (n_texts, n_terms)."""
+        place = {part: i for i, part in enumerate(dict.fromkeys(part for text in texts for part in text))}
+        counts = self.counts(list(place))  # windows share sentences: each is read once
+        groups = [[place[part] for part in text] for text in texts]
+        return self.weigh(sum_groups(groups, len(place)) @ counts)
 
     def _set_terms(self, terms: Sequence[str]) -> None:
         self.vectorizer.vocabulary = {term: index for index, term in enumerate(terms)}

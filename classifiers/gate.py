@@ -49,6 +49,10 @@ class Gate:
         """Which topics a mask opens; shape (n_topics,)."""
         return np.array([mask & need == need for need in self._needs])
 
+    def touched(self, mask: int) -> list[int]:
+        """Columns of the topics of which at least one group has a term."""
+        return [column for column, need in enumerate(self._needs) if mask & need]
+
     def any_open(self, text: str) -> bool:
         """Whether any topic is possible."""
         mask = self.mask(text)

@@ -22,7 +22,6 @@ from scipy import sparse
 
 from classifiers.errors import DataError
 from classifiers.taxonomy import Topic
-from classifiers.text import sentences
 
 __all__ = ["Lexicon", "LexiconFeatures", "tokenize"]
 
@@ -197,15 +196,16 @@ class LexiconFeatures:
         self.lexicon = lexicon
         self._targets = {topic.id: topic.target_pattern for topic in topics}
         self._is_target = lru_cache(maxsize=65536)(self._match_target)
+        self._tokenize = lru_cache(maxsize=8192)(tokenize)
 
     def _match_target(self, topic: str, word: str) -> bool:
         pattern = self._targets.get(topic)
         return pattern is not None and pattern.fullmatch(word) is not None
 
     def transform(
-        self, texts: Sequence[str], topics: Sequence[str]
+        self, texts: Sequence[Sequence[str]], topics: Sequence[str]
     ) -> tuple[NDArray[np.float32], sparse.csr_matrix]:
-        """Features of pairs of text and topic.
+        """Features of pairs of a text, cut into sentences, and a topic.
 
         Returns
         -------
@@ -225,11 +225,11 @@ class LexiconFeatures:
         shape = (len(texts), len(self.lexicon.entries))
         return dense, sparse.csr_matrix((ones, (rows, columns)), shape=shape)
 
-    def _fill(self, f: NDArray[np.float32], text: str, topic: str) -> list[int]:
+    def _fill(self, f: NDArray[np.float32], text: Sequence[str], topic: str) -> list[int]:
         found: list[int] = []
         total = targets = 0
-        for number, sentence in enumerate(sentences(text)):
-            words = tokenize(sentence)
+        for number, sentence in enumerate(text):
+            words = self._tokenize(sentence)
             places = [j for j, word in enumerate(words) if self._is_target(topic, word)]
             total += len(words)
             targets += len(places)
@@ -255,7 +255,7 @@ class LexiconFeatures:
         f[15] = f[:4].sum() == 0
         f[16], f[17] = np.tanh(f[6] - f[7]), np.tanh(f[10] - f[11])
         f[18], f[19] = np.tanh(f[2] - f[3]), np.tanh(f[0] - f[1])
-        f[20] = "?" in text[:200]
+        f[20] = "?" in " ".join(text)[:200]
         f[21] = min(total, 80) / 80
         f[23] = targets / max(total, 10) * 5
         f[:12] = np.sqrt(f[:12])

@@ -17,6 +17,7 @@ from classifiers.calibration import vector_scaling
 from classifiers.features import Tensors, WordFeatures
 from classifiers.lexicon import Lexicon, LexiconFeatures
 from classifiers.taxonomy import load_taxonomy
+from classifiers.text import sentences
 
 __all__ = ["StanceClassifier"]
 
@@ -93,7 +94,7 @@ class StanceClassifier(BaseEstimator):
         self.words_ = WordFeatures(self.min_df).fit(X)
         self._set_lexicon()
         model = LogisticRegression(C=self.C, max_iter=600).fit(
-            self._features(X, topics), labels, sample_weight=weight
+            self._features([sentences(text) for text in X], topics), labels, sample_weight=weight
         )
         # Half precision, as stored: what is trained and what is loaded must be the same model.
         self.coef_ = np.ascontiguousarray(model.coef_, dtype=np.float16).astype(np.float32)
@@ -117,9 +118,7 @@ class StanceClassifier(BaseEstimator):
     def decision_function(self, X: Sequence[str], topics: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
         """Raw scores before calibration, shape (n_samples, n_stances)."""
         check_is_fitted(self)
-        if not len(X):
-            return np.zeros((0, len(self.classes_)), dtype=np.float32)
-        return np.asarray(self._features(X, topics) @ self.coef_.T + self.intercept_, dtype=np.float32)
+        return self._scores([sentences(text) for text in X], topics)
 
     def predict_proba(self, X: Sequence[str], topics: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
         """Probability of each stance.
@@ -134,8 +133,13 @@ class StanceClassifier(BaseEstimator):
         ndarray of shape (n_samples, n_stances)
             Columns as in ``classes_``; rows sum to 1.
         """
-        scores = self.decision_function(X, topics)
-        return softmax(scores / self.temperature_ + self.bias_, axis=1).astype(np.float32)
+        check_is_fitted(self)
+        return self.predict_windows([sentences(text) for text in X], topics)
+
+    def predict_windows(self, windows: Sequence[Sequence[str]], topics: Sequence[str]) -> NDArray[np.float32]:
+        """As :meth:`predict_proba`, for texts that are cut into sentences already."""
+        scores = self._scores(windows, topics) / self.temperature_ + self.bias_
+        return softmax(scores, axis=1).astype(np.float32)
 
     def predict(self, X: Sequence[str], topics: Sequence[str]) -> NDArray[np.str_]:  # noqa: N803
         """Most probable stance of each text toward its topic."""
@@ -144,7 +148,12 @@ class StanceClassifier(BaseEstimator):
     def _set_lexicon(self) -> None:
         self._lexicon = LexiconFeatures(Lexicon.shipped(), load_taxonomy())
 
-    def _features(self, texts: Sequence[str], topics: Sequence[str]) -> sparse.csr_matrix:
+    def _scores(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> NDArray[np.float32]:
+        if not len(texts):
+            return np.zeros((0, len(self.classes_)), dtype=np.float32)
+        return np.asarray(self._features(texts, topics) @ self.coef_.T + self.intercept_, dtype=np.float32)
+
+    def _features(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> sparse.csr_matrix:
         dense, entries = self._lexicon.transform(texts, topics)
         base = sparse.hstack(
             [self.words_.transform(texts), sparse.csr_matrix(dense * DENSE_WEIGHT)], format="csr"

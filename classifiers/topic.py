@@ -196,10 +196,11 @@ class TopicClassifier(BaseEstimator):
         place = {index: i for i, index in enumerate(used)}
         summing = sum_groups([[place[index] for index in window] for window in windows], len(used))
         words = self.words_.weigh(summing @ self.words_.counts([parts[index] for index in used]))
-        hits = np.array(
-            [[len(p.findall(parts[index])) for p in self._strong] for index in used], dtype=np.float32
-        )
-        hits = hits.reshape(len(used), len(self._strong))
+        hits = np.zeros((len(used), len(self._strong)), dtype=np.float32)
+        for row, index in zip(hits, used, strict=True):
+            touched = self.gate_.touched(self.gate_.mask(parts[index]))
+            for column in touched:  # strong terms count in sentences that hold a needed term
+                row[column] = len(self._strong[column].findall(parts[index]))
         sums = np.asarray(summing @ hits)
         first = hits[[place[window[0]] for window in windows]] if len(windows) else sums
         strong = np.hstack([sums > 0, np.log1p(sums), first > 0]).astype(np.float32) * STRONG_WEIGHT
