@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.decisions import UNCLEAR, Field, Sentence, TopicDecision
+from classifiers.language import SUPPORTED
 from classifiers.stance import StanceClassifier
 from classifiers.taxonomy import load_taxonomy
 from classifiers.text import sentence_spans
@@ -115,6 +116,16 @@ class Assessor:
             first += len(job.chosen)
             decisions[job.document].append(self._decide(job, judged, articles[job.document]))
         return [sorted(found, key=lambda decision: -decision.probability) for found in decisions]
+
+    def assess_supported(
+        self, documents: Sequence[tuple[str, str]], languages: Sequence[str]
+    ) -> list[list[TopicDecision]]:
+        """As :meth:`assess`; an article in a language that is not supported is not judged."""
+        known = [i for i, language in enumerate(languages) if language in SUPPORTED]
+        decisions: list[list[TopicDecision]] = [[] for _ in documents]
+        for i, found in zip(known, self.assess([documents[i] for i in known]), strict=True):
+            decisions[i] = found
+        return decisions
 
     def _sentences(self, title: str, text: str) -> list[Sentence]:
         """Sentences of an article with their places; none when it is screened out."""

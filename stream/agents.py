@@ -39,11 +39,13 @@ from faust.types import TP
 
 from classifiers.assessor import Assessor
 from classifiers.decisions import TopicDecision
+from classifiers.language import SUPPORTED, language_of
 from stream.app import StreamApp
 from stream.errors import Reason, RejectedEvent, Stage, StateError
 from stream.metrics import Metrics
 from stream.order import LogOrder
-from stream.schema import DeadLetter, Event, Header, decode_event, encode, make_assessment
+from stream.records import check_key, dead_letter, origin, record_time
+from stream.schema import Event, decode_event, encode, make_assessment
 from stream.settings import Settings
 from stream.tables import (
     TOTAL,
@@ -84,6 +86,7 @@ class Item:
     rejection: RejectedEvent | None = None
     judgement: Judgement | None = None
     decisions: Sequence[TopicDecision] = ()
+    language: str = "en"
 
     @property
     def partition(self) -> int:
@@ -190,11 +193,11 @@ class EventProcessor:
             event = decode_event(
                 message.value,
                 # The time of the record, not of this attempt: delivered again, it must be judged the same.
-                now=_record_time(message),
+                now=record_time(message),
                 bytes_max=self.settings.event_bytes_max,
                 future_tolerance=self.future_tolerance,
             )
-            _check_key(message.key, event.id)
+            check_key(message.key, event.id)
             item.event = event
         except RejectedEvent as rejection:
             item.rejection = rejection
@@ -230,10 +233,10 @@ class EventProcessor:
         """
         if not items:
             return
-        documents = [(item.event.title, item.event.text) for item in items if item.event is not None]
+        events = [item.event for item in items if item.event is not None]
         started = time.perf_counter()
         try:
-            decisions = await asyncio.to_thread(self.assessor.assess, documents)
+            languages, decisions = await asyncio.to_thread(self._judge_texts, events)
         except Exception as error:
             if not alone:
                 raise UnclassifiableError from error
@@ -242,8 +245,14 @@ class EventProcessor:
             items[0].rejection = RejectedEvent(Reason.UNCLASSIFIABLE, Stage.CLASSIFY, detail)
             return
         self.metrics.classify_seconds.observe(time.perf_counter() - started)
-        for item, decided in zip(items, decisions, strict=True):
-            item.decisions = decided
+        for item, language, decided in zip(items, languages, decisions, strict=True):
+            item.language, item.decisions = language, decided
+
+    def _judge_texts(self, events: Sequence[Event]) -> tuple[list[str], list[list[TopicDecision]]]:
+        """Language and topics of each event; runs in a thread."""
+        languages = [language_of(event.title, event.text, event.language) for event in events]
+        documents = [(event.title, event.text) for event in events]
+        return languages, self.assessor.assess_supported(documents, languages)
 
     # 5. emit
 
@@ -254,12 +263,14 @@ class EventProcessor:
         for item in items:
             message = item.source.message
             if item.rejection is not None:
-                letter = _dead_letter(message, item.rejection, now)
+                letter = dead_letter(message, item.rejection, now)
                 topic, value, headers = self.app.dead_letters, message.value, letter.headers()
             elif item.event is not None and _is_new(item):
-                assessment = make_assessment(item.event, item.decisions, self.assessor.name, now)
+                assessment = make_assessment(
+                    item.event, item.decisions, self.assessor.name, now, language=item.language
+                )
                 topic, value = self.app.assessments, encode(assessment)
-                headers = _origin(message)
+                headers = origin(message)
             else:
                 continue
             sent.append(await topic.send(key=message.key, value=value, headers=headers))
@@ -291,7 +302,8 @@ class EventProcessor:
         entry = judgement.redelivered
         if entry is None:
             votes: dict[str, str] = {decision.topic: decision.stance for decision in item.decisions}
-            entry = Accepted(event.version, item.offset, hour_of(event.published_at), votes)
+            unsupported = item.language not in SUPPORTED
+            entry = Accepted(event.version, item.offset, hour_of(event.published_at), votes, unsupported)
             accept(identities[identity_key(item.partition, event.id)], entry)
         change = Change(item.offset, _outcome(event, judgement, entry), event.published_at.timestamp())
         if judgement.prior is not None:
@@ -355,22 +367,6 @@ def _group(items: Iterable[Item], key: Callable[[Item], int]) -> dict[int, list[
     return groups
 
 
-def _check_key(key: bytes | None, event_id: str) -> None:
-    if not key:
-        detail = f"the record has no key; expected the event id {event_id!r} (it decides the partition)"
-        raise RejectedEvent(Reason.MISSING_KEY, Stage.VALIDATE, detail)
-    if key != event_id.encode():
-        detail = f"the record's key is {key[:100]!r}, expected the event id {event_id!r}"
-        raise RejectedEvent(Reason.KEY_MISMATCH, Stage.VALIDATE, detail)
-
-
-def _record_time(message: Any) -> datetime:
-    """When the record was written, by its Kafka timestamp (seconds); now for one without."""
-    return (
-        datetime.fromtimestamp(message.timestamp, UTC) if (message.timestamp or 0) > 0 else datetime.now(UTC)
-    )
-
-
 def _is_new(item: Item) -> bool:
     return item.judgement is not None and not item.judgement.duplicate and item.judgement.redelivered is None
 
@@ -388,22 +384,6 @@ def _outcome(event: Event, judgement: Judgement, entry: Accepted) -> Outcome:
         return Outcome.RETRACTED
     if judgement.prior is not None:
         return Outcome.CORRECTED
+    if entry.unsupported:
+        return Outcome.UNSUPPORTED_LANGUAGE
     return Outcome.ASSESSED if entry.votes else Outcome.OFF_TOPIC
-
-
-def _dead_letter(message: Any, rejection: RejectedEvent, now: datetime) -> DeadLetter:
-    return DeadLetter(
-        key=message.key,
-        value=message.value,
-        reason=rejection.reason,
-        stage=rejection.stage,
-        detail=rejection.detail,
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        failed_at=now,
-    )
-
-
-def _origin(message: Any) -> list[Header]:
-    return [("partition", str(message.partition).encode()), ("offset", str(message.offset).encode())]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from classifiers.assessor import Assessor
+from classifiers.language import language_of
 from stream.errors import RejectedEvent
 from stream.schema import Event, content_id, decode_event, encode, make_assessment
 
@@ -19,7 +20,9 @@ def classify_text(content: bytes, assessor: Assessor) -> bytes:
     text = content.decode("utf-8", errors="replace")
     now = datetime.now(UTC)
     event = Event(id=content_id(text), published_at=now, text=text)
-    return encode(make_assessment(event, assessor.assess([("", text)])[0], assessor.name, now))
+    language = language_of("", text)
+    (decisions,) = assessor.assess_supported([("", text)], [language])
+    return encode(make_assessment(event, decisions, assessor.name, now, language=language))
 
 
 def classify_lines(content: bytes, assessor: Assessor) -> tuple[Iterator[bytes], list[str]]:
@@ -38,8 +41,10 @@ def classify_lines(content: bytes, assessor: Assessor) -> tuple[Iterator[bytes],
     def assessments() -> Iterator[bytes]:
         for start in range(0, len(events), BATCH):
             batch = events[start : start + BATCH]
-            decided = assessor.assess([("", "") if e.retracted else (e.title, e.text) for e in batch])
-            for event, decisions in zip(batch, decided, strict=True):
-                yield encode(make_assessment(event, decisions, assessor.name, now))
+            languages = [language_of(e.title, e.text, e.language) for e in batch]
+            documents = [("", "") if e.retracted else (e.title, e.text) for e in batch]
+            decided = assessor.assess_supported(documents, languages)
+            for event, decisions, language in zip(batch, decided, languages, strict=True):
+                yield encode(make_assessment(event, decisions, assessor.name, now, language=language))
 
     return assessments(), rejected

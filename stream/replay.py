@@ -92,8 +92,11 @@ class Tally:
         return {topic: dict(sorted(counts[topic].items())) for topic in sorted(counts)}
 
     def off_topic(self) -> int:
-        """Events whose final decision names no topic (withdrawn ones excluded)."""
-        return sum(not decision.topics and not decision.retracted for decision in self.decisions.values())
+        """Events whose final decision names no topic (withdrawn and unreadable ones excluded)."""
+        return sum(
+            not (decision.topics or decision.retracted or decision.unsupported_language)
+            for decision in self.decisions.values()
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The object of ``--json``."""

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from classifiers.decisions import TopicDecision
+from classifiers.language import SUPPORTED
 from stream.errors import Reason, RejectedEvent, Stage
 
 __all__ = [
@@ -94,7 +95,8 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
 
     ``assessed_at`` is the wall clock of the worker in UTC; everything else follows from the event and
     the model, so a record that is written twice after a crash says the same twice.
-    An empty ``topics`` list means off topic, or withdrawn when ``retracted`` is true.
+    An empty ``topics`` list means off topic, withdrawn when ``retracted`` is true, or not judged when
+    ``unsupported_language`` is true; ``language`` is the primary subtag, given or detected.
     """
 
     event_id: str
@@ -107,6 +109,8 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     topics: Sequence[TopicAssessment] = ()
     retracted: bool = False
+    language: str = ""
+    unsupported_language: bool = False
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,7 +300,7 @@ def _validate(wire: _WireEvent, *, latest: datetime) -> Event:
 
 
 def make_assessment(
-    event: Event, decisions: Sequence[TopicDecision], model: str, now: datetime
+    event: Event, decisions: Sequence[TopicDecision], model: str, now: datetime, *, language: str = "en"
 ) -> Assessment:
     """Put an event and the decisions on it together into an output record."""
     return Assessment(
@@ -322,6 +326,8 @@ def make_assessment(
             for decision in decisions
         ],
         retracted=event.retracted,
+        language=language,
+        unsupported_language=language not in SUPPORTED,
     )
 
 

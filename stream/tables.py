@@ -50,6 +50,7 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
     CORRECTED = "corrected"
     RETRACTED = "retracted"
+    UNSUPPORTED_LANGUAGE = "unsupported_language"
     DEAD_LETTER = "dead_letter"
 
 
@@ -60,6 +61,8 @@ class Accepted(msgspec.Struct, array_like=True):
     offset: int
     hour: int
     votes: Votes
+    unsupported: bool = False
+    """In a language that the classifier does not know."""
 
 
 class Identity(msgspec.Struct, array_like=True):

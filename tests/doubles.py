@@ -112,6 +112,15 @@ class WordAssessor:
         """Decide on each document."""
         return [self._one(text) for _, text in documents]
 
+    def assess_supported(
+        self, documents: Sequence[tuple[str, str]], languages: Sequence[str]
+    ) -> list[list[TopicDecision]]:
+        """Decide on those in English."""
+        return [
+            self._one(text) if lang == "en" else []
+            for (_, text), lang in zip(documents, languages, strict=True)
+        ]
+
     @staticmethod
     def _one(text: str) -> list[TopicDecision]:
         if "crash" in text:

@@ -21,6 +21,7 @@ from classifiers.assessor import Assessor
 from classifiers.calibration import calibration_error
 from classifiers.errors import DataError, ModelError
 from classifiers.evaluation import evaluate
+from classifiers.language import language_of
 from classifiers.lexicon import Entry, Lexicon, tokenize
 from classifiers.stance import StanceClassifier
 from classifiers.storage import WEIGHTS, load, train_and_save
@@ -337,3 +338,28 @@ def test_accuracy_on_real_rows_is_what_the_readme_says(assessor: Assessor) -> No
     readme = (ROOT / "README.md").read_text()
     assert f"micro F1 {report['topics_micro_f1']:.2f}" in readme
     assert f"macro F1 {report['stance_macro_f1']:.2f}" in readme
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Die Regierung verschärft die Ausfuhrkontrollen für Chips nach China.", "de"),
+        ("El gobierno anuncia subsidios para las fábricas de semiconductores", "es"),
+        ("Le cloud tombe en panne pour la troisième fois cette année", "fr"),
+        ("美国收紧对华芯片出口管制", "zh"),
+        ("政府は半導体の輸出規制を強化した", "ja"),
+        ("Правительство вводит ограничения на экспорт чипов", "ru"),
+        ("AWS outage", "en"),
+        ("NVIDIA H20 🙂", "en"),
+        ("Chip export curbs backfire, suppliers say", "en"),
+    ],
+)
+def test_languages_are_told_apart(text: str, language: str) -> None:
+    """Also in headlines of a few words."""
+    assert language_of("", text) == language
+
+
+def test_written_passages_are_taken_for_english() -> None:
+    """A false alarm would drop votes."""
+    wrong = [e.text for e in shipped_examples() if language_of("", e.text) != "en"]
+    assert len(wrong) <= 2, wrong

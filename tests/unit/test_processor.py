@@ -186,18 +186,28 @@ async def test_a_straggler_from_before_the_seek_is_no_proof_of_a_gap() -> None:
 async def test_a_rebalance_in_mid_batch_leaves_the_state_to_the_new_owner() -> None:
     """While the batch was classified its partitions moved: nothing is counted, nothing acknowledged."""
     bench = Bench()
-    assess = bench.processor.assessor.assess
+    assess = bench.processor.assessor.assess_supported
 
-    def slow(documents: object) -> object:
+    def slow(documents: object, languages: object) -> object:
         bench.faust.consumer_generation_id = 2
-        return assess(documents)  # type: ignore[arg-type]
+        return assess(documents, languages)  # type: ignore[arg-type]
 
-    bench.processor.assessor.assess = slow  # type: ignore[method-assign, assignment]
+    bench.processor.assessor.assess_supported = slow  # type: ignore[method-assign, assignment]
     event = record(0, "a")
     await bench.processor.process([event])
     assert not bench.counts
     assert not bench.identities
     assert not event.acknowledged
+
+
+async def test_a_language_that_the_classifier_cannot_read_is_counted_as_such() -> None:
+    """No vote is guessed; the assessment says why."""
+    bench = Bench()
+    await bench.processor.process([record(0, "a", language="de-AT"), record(1, "b", language="en-GB")])
+    assert total(bench).votes == {"cloud": {"favor": 1}}
+    assert outcomes(bench) == {"unsupported_language": 1, "assessed": 1}
+    told = json.loads(bench.assessments.records[0].value)
+    assert (told["language"], told["unsupported_language"], told["topics"]) == ("de", True, [])
 
 
 async def test_a_date_is_judged_by_the_time_of_the_record_not_of_the_attempt() -> None:
