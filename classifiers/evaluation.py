@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from classifiers.assessor import Assessor
 from classifiers.calibration import calibration_error, risk_coverage
+from classifiers.lexicon import Lexicon
+from classifiers.taxonomy import load_taxonomy
+from classifiers.text import sentences
 from classifiers.training import STANCES, Example
 
 __all__ = ["evaluate", "lines"]
+
+RULE = 2
 
 
 def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
@@ -25,8 +32,8 @@ def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
     dict
         ``topics`` (per topic precision, recall, f1, support), ``topics_micro_f1``, ``stance`` (per class
         f1 and support), ``stance_macro_f1``, ``stance_macro_f1_with_misses``,
-        ``stance_calibration_error``, ``stance_risk_coverage``, ``rows``. All scores 0 to 1. An ``unclear``
-        stance counts as wrong.
+        ``stance_calibration_error`` (None without stances), ``stance_risk_coverage``, ``baselines``,
+        ``rows``. All scores 0 to 1. An ``unclear`` stance counts as wrong.
     """
     decided = assessor.assess([("", example.text) for example in examples])
     names = sorted({*assessor.topics, *(topic for example in examples for topic in example.topics)})
@@ -49,10 +56,13 @@ def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
     truth = [pair[0] for pair in pairs]
     guess = [pair[1] for pair in pairs]
     labels = list(STANCES)
-    per_class = f1_score(truth, guess, labels=labels, average=None, zero_division=0)
-    with_misses = f1_score(
-        truth + misses, guess + ["missed"] * len(misses), labels=labels, average="macro", zero_division=0
+    per_class = (
+        f1_score(truth, guess, labels=labels, average=None, zero_division=0)
+        if truth
+        else np.zeros(len(labels))
     )
+    missed = guess + ["missed"] * len(misses)
+    with_misses = _score(f1_score, truth + misses, missed, labels=labels, average="macro")
     confidence = np.array([pair[2] for pair in pairs])
     correct = np.array([pair[0] == pair[1] for pair in pairs])
     return {
@@ -73,10 +83,44 @@ def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
             for i, label in enumerate(labels)
         },
         "stance_macro_f1": round(float(np.mean(per_class)), 4),
-        "stance_macro_f1_with_misses": round(float(with_misses), 4),
-        "stance_calibration_error": round(calibration_error(confidence, correct), 4),
+        "stance_macro_f1_with_misses": with_misses,
+        "stance_calibration_error": round(calibration_error(confidence, correct), 4) if pairs else None,
         "stance_risk_coverage": risk_coverage(confidence, correct) if pairs else [],
+        "baselines": _baselines(examples, names, gold),
     }
+
+
+def _baselines(examples: Sequence[Example], names: Sequence[str], gold: NDArray[np.bool_]) -> dict[str, Any]:
+    """What no training gives on the same rows.
+
+    The taxonomy's strong terms for topics; for stance, given the topic, the most frequent class, and the sum
+    of the lexicon's polarities (2 and more favor, -2 and less against).
+    """
+    taxonomy = {topic.id: topic for topic in load_taxonomy()}
+    by_terms = np.array(
+        [
+            [n in taxonomy and taxonomy[n].strong_pattern.search(e.text) is not None for n in names]
+            for e in examples
+        ]
+    )
+    pairs = [(example.text, topic, example.stance[topic]) for example in examples for topic in example.topics]
+    truth = [stance for _, _, stance in pairs]
+    lexicon = Lexicon.shipped()
+    ruled = []
+    for text, topic, _ in pairs:
+        total = lexicon.net(sentences(text), topic)
+        ruled.append("favor" if total >= RULE else "against" if total <= -RULE else "neutral")
+    most = [Counter(truth).most_common(1)[0][0]] * len(truth) if truth else []
+    return {
+        "topics_micro_f1_strong_terms": _score(f1_score, gold.ravel(), by_terms.ravel()),
+        "stance_macro_f1_most_frequent": _score(f1_score, truth, most, average="macro", labels=list(STANCES)),
+        "stance_macro_f1_lexicon_rule": _score(f1_score, truth, ruled, average="macro", labels=list(STANCES)),
+    }
+
+
+def _score(score: Any, truth: Any, guess: Any, **options: Any) -> float:
+    """A score rounded to four places; 0 without rows."""
+    return round(float(score(truth, guess, zero_division=0, **options)), 4) if len(truth) else 0.0
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
@@ -93,4 +137,12 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
         f"stance, macro F1 where the topic was found: {report['stance_macro_f1']:.3f};"
         f" with missed topics as misses: {report['stance_macro_f1_with_misses']:.3f}"
     )
-    yield f"stance, expected calibration error: {report['stance_calibration_error']:.3f}"
+    if report["stance_calibration_error"] is not None:
+        yield f"stance, expected calibration error: {report['stance_calibration_error']:.3f}"
+    yield "without training, on the same rows:"
+    yield f"  topics by strong terms, micro F1: {report['baselines']['topics_micro_f1_strong_terms']:.3f}"
+    yield (
+        f"  stance given the topic, macro F1: most frequent"
+        f" {report['baselines']['stance_macro_f1_most_frequent']:.3f},"
+        f" lexicon rule {report['baselines']['stance_macro_f1_lexicon_rule']:.3f}"
+    )

@@ -153,6 +153,11 @@ class Lexicon:
                 kept.append(match)
         return sorted(kept)
 
+    def net(self, text: Sequence[str], topic: str) -> int:
+        """Sum of the polarities that hold for a topic in a text, cut into sentences."""
+        matches = [match for part in text for match in self.resolve(self.find(tokenize(part)), topic)]
+        return sum(self.entries[match.entry].polarity for match in matches)
+
 
 def _is_short_stem(part: str) -> bool:
     """Whether so many words begin with it that it makes a poor index."""

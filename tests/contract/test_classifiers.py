@@ -338,6 +338,14 @@ def test_accuracy_on_real_rows_is_what_the_readme_says(assessor: Assessor) -> No
     readme = (ROOT / "README.md").read_text()
     assert f"micro F1 {report['topics_micro_f1']:.2f}" in readme
     assert f"macro F1 {report['stance_macro_f1']:.2f}" in readme
+    assert f"calibration error {report['stance_calibration_error']:.2f}" in readme
+
+
+def test_a_report_without_stances_is_valid_json(assessor: Assessor) -> None:
+    """Rows that are all off topic have no calibration error; JSON has no word for not a number."""
+    report = evaluate(assessor, [Example("A quiet day at the harbour.")])
+    assert report["stance_calibration_error"] is None
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 @pytest.mark.parametrize(
