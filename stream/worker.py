@@ -117,6 +117,8 @@ class WorkerState:
         topic = self.app.settings.events_topic
         tps = [TP(topic, partition) for partition in self.partitions()]
         self.processor.acknowledged.clear()
+        # Faust warns and waits above 100 table writes; ours are bounded by the batch, which waits for them.
+        faust.producer.buffer.max_messages = 4 * self.app.settings.batch_events
         if not tps:
             return
         committed = await faust.consumer.seek_to_committed()
