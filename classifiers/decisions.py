@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["UNCLEAR", "Field", "Sentence", "StanceLabel", "TopicDecision"]
+__all__ = ["STANCES", "UNCLEAR", "Field", "Sentence", "StanceLabel", "TopicDecision"]
 
 StanceLabel = Literal["favor", "against", "neutral", "unclear"]
 UNCLEAR: Literal["unclear"] = "unclear"
+STANCES: tuple[str, ...] = get_args(StanceLabel)
 Field = Literal["title", "text"]
 
 

@@ -16,12 +16,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from classifiers.decisions import STANCES
 from stream.errors import Reason, Stage
 from stream.tables import TOTAL, Counts, Outcome
 
-__all__ = ["STANCES", "WINDOW_HOURS", "Metrics", "StateCollector", "StateReader"]
+__all__ = ["WINDOW_HOURS", "Metrics", "StateCollector", "StateReader"]
 
-STANCES = ("favor", "against", "neutral", "unclear")
 WINDOW_HOURS = {"1h": 1, "24h": 24, "7d": 168}
 OTHER = "other"
 TOPICS_MAX = 200

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from classifiers.decisions import TopicDecision
+from classifiers.decisions import StanceLabel, TopicDecision
 from classifiers.language import SUPPORTED
 from stream.errors import Reason, RejectedEvent, Stage
 
@@ -33,7 +33,6 @@ __all__ = [
 
 ID_CHARACTERS_MAX = 512
 VERSION_MAX = 2**63 - 1
-StanceLabel = Literal["favor", "against", "neutral", "unclear"]
 Header = tuple[str, bytes]
 
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-STANCES = ("favor", "against", "neutral", "unclear")
+from classifiers.decisions import STANCES
 
 __all__ = ["ReplayView", "err", "out", "report", "shows"]
 

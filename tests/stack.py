@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -20,8 +23,23 @@ from stream.errors import RejectedEvent
 from stream.schema import Event, decode_event
 from stream.settings import Settings, load_settings
 from stream.sources import Record
+from tests.conftest import ROOT
 
 Votes = dict[str, dict[str, int]]
+
+
+def stancewatch(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line from the project's folder."""
+    command = [sys.executable, "-m", "stream.cli", *map(str, arguments)]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
 
 
 def wait_until(

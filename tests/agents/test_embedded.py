@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import pytest
 from classifiers.assessor import Assessor
 from stream.embedded import EmbeddedBroker
 from stream.sources import read_paths
-from tests.conftest import ROOT, SEEDS
+from tests.conftest import SEEDS
 from tests.stack import (
     expected_votes,
     handled,
@@ -23,6 +20,7 @@ from tests.stack import (
     publish,
     read_all,
     settings_for,
+    stancewatch,
     votes,
     wait_until,
     worker,
@@ -37,20 +35,6 @@ EMBEDDED = {
     "session_timeout_seconds": 2,
     "commit_interval_seconds": 0.3,
 }
-
-
-def stancewatch(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    command = [sys.executable, "-m", "stream.cli", *map(str, arguments)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        timeout=120,
-    )
 
 
 def test_replaying_the_seeds_gives_the_expected_counts(assessor: Assessor) -> None:

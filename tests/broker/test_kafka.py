@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from classifiers.assessor import Assessor
 from stream.sources import read_paths
-from tests.conftest import ROOT, SEEDS
+from tests.conftest import SEEDS
 from tests.kafka_server import KafkaServer
 from tests.stack import (
     expected_votes,
@@ -28,6 +26,7 @@ from tests.stack import (
     read_all,
     samples,
     settings_for,
+    stancewatch,
     votes,
     wait_until,
     worker,
@@ -46,26 +45,7 @@ def skipped(process: Any) -> int:
 def replay(broker: str, names: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """`stancewatch replay` against a broker."""
     environment = {f"STANCEWATCH_{name.upper()}": value for name, value in names.items()}
-    command = [
-        sys.executable,
-        "-m",
-        "stream.cli",
-        "replay",
-        "seeds",
-        "--broker",
-        broker,
-        "--json",
-        *arguments,
-    ]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        timeout=120,
-    )
+    return stancewatch("replay", "seeds", "--broker", broker, "--json", *arguments, **environment)
 
 
 def test_replaying_the_seeds_gives_the_expected_counts_and_a_second_time_only_duplicates(
@@ -240,14 +220,9 @@ async def test_sigterm_commits_what_was_acknowledged(
 
 def test_doctor_finds_a_broker_fine_and_names_what_is_wrong(kafka: KafkaServer, tmp_path: Path) -> None:
     """Everything fine is exit code 0; a silent broker is named with the setting."""
-    command = [sys.executable, "-m", "stream.cli", "doctor", "--broker"]
-    environment = {**os.environ, "STANCEWATCH_DATA_DIR": str(tmp_path), "STANCEWATCH_METRICS_PORT": "0"}
-    well = subprocess.run(
-        [*command, kafka.bootstrap], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
-    )
+    environment = {"STANCEWATCH_DATA_DIR": str(tmp_path), "STANCEWATCH_METRICS_PORT": "0"}
+    well = stancewatch("doctor", "--broker", kafka.bootstrap, **environment)
     assert (well.returncode, well.stdout.count("fine "), "WRONG" in well.stdout) == (0, 5, False), well.stdout
-    ill = subprocess.run(
-        [*command, "127.0.0.1:9"], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
-    )
+    ill = stancewatch("doctor", "--broker", "127.0.0.1:9", **environment)
     assert ill.returncode == 1
     assert "WRONG  broker       no Kafka broker answers at 127.0.0.1:9" in ill.stdout
