@@ -35,6 +35,7 @@ FOLDS = 5
 REAL_WEIGHT_TOPIC = 2.0
 REAL_WEIGHT_STANCE = 3.0
 CALIBRATION_ROWS_MIN = 200
+EXAMPLES_MIN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,19 @@ def train_models(
     -------
     (TopicClassifier, StanceClassifier)
         The same data gives the same weights.
+
+    Raises
+    ------
+    DataError
+        With fewer than 20 texts, or none with a topic.
     """
+    topical = sum(bool(example.topics) for example in examples)
+    if len(examples) < EXAMPLES_MIN or topical == 0:
+        message = (
+            f"{len(examples)} labelled texts, {topical} of them with a topic: at least {EXAMPLES_MIN} are"
+            " needed, with and without each topic (some hundreds for a usable model)"
+        )
+        raise DataError(message)
     real = [example for example in examples if example.source]
     judged = real if len(real) >= CALIBRATION_ROWS_MIN else list(examples)
     kept = [example for example in examples if not example.source] if judged is real else []

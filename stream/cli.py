@@ -13,6 +13,8 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +41,21 @@ TextsOption = Annotated[
     Path | None, typer.Option(help="Folder of the texts of the labelled real rows (or STANCEWATCH_TEXTS)")
 ]
 DebugOption = Annotated[bool, typer.Option(help="Full logs, and tracebacks of errors.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"stancewatch {version('stancewatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -103,6 +120,7 @@ def replay(
                     message = f"the worker ended with code {worker.process.returncode}:\n{worker.output}"
                     raise StancewatchError(message)
 
+        _announce(records, rate, speedup)
         view = ReplayView(len(records) if not loop else None, metrics_url, show=interactive)
         running = Replay(settings, progress=view.update, check_worker=check, stall_seconds=stall_seconds)
         started = time.monotonic()
@@ -127,6 +145,16 @@ async def _follow(running: Any, rounds: AsyncIterator[Sequence[Any]], pace: Any,
     if loop:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, running.stop)
     return await running.run(rounds, pace)
+
+
+def _announce(records: Sequence[Any], rate: float | None, speedup: float | None) -> None:
+    """Tell how long the publishing takes when it takes minutes."""
+    times = [record.published_at for record in records if record.published_at is not None]
+    seconds = len(records) / rate if rate else 0.0
+    if speedup and times:
+        seconds = max(0.0, (max(times) - times[0]).total_seconds() / speedup)
+    if seconds > 60:  # noqa: PLR2004 - a minute
+        err.print(f"publishing will take about {timedelta(seconds=round(seconds))}")
 
 
 async def _rounds(records: Sequence[Any], *, loop: bool) -> AsyncIterator[Sequence[Any]]:
@@ -211,6 +239,9 @@ def classify(
 ) -> None:
     """Print the assessment of each event as JSON lines: the worker's model without a broker.
 
+    With --text the input is judged as one text as it stands, and offsets count in it; replay reads headline
+    and metadata lines of an article file first, which may change a decision.
+
     Example: echo "Chip curbs backfire, suppliers say" | stancewatch classify --text
     """
     from stream.offline import classify_lines, classify_text  # noqa: PLC0415
@@ -222,6 +253,9 @@ def classify(
         message = f"cannot read {file}: {error.strerror}"
         raise ConfigurationError(message) from None
     assessor = _assessor()
+    if text and not content.strip():
+        message = "the text is empty: give a FILE or pipe an article into standard input"
+        raise ConfigurationError(message)
     if text:
         results: Iterator[bytes] = iter([classify_text(content, assessor)])
         rejected: list[str] = []
@@ -255,6 +289,9 @@ def train(
     from classifiers.training import load_examples, real_examples, shipped_examples  # noqa: PLC0415
 
     _setup_logging(debug=debug)
+    if into.exists() and not into.is_dir():
+        message = f"--into {into}: expected a folder, it is a file"
+        raise ConfigurationError(message)
     texts = texts or load_settings().texts
     if data:
         examples = [example for path in data for example in load_examples(path)]
@@ -322,8 +359,9 @@ def topics(debug: DebugOption = False) -> None:
     from classifiers.taxonomy import load_taxonomy  # noqa: PLC0415
 
     _setup_logging(debug=debug)
-    for topic in load_taxonomy():
-        out.print(f"{topic.id:16} {topic.description}")
+    described = {topic.id: topic.description for topic in load_taxonomy()}
+    for topic in _assessor().topics:
+        out.print(f"{topic:16} {described.get(topic, '(of your own labels)')}")
     out.print(
         "\nstances: favor, against, neutral (toward the topic's object); unclear when none is probable enough"
     )
@@ -359,6 +397,8 @@ def _setup_logging(*, debug: bool, level: int = logging.WARNING) -> None:
         stream=sys.stderr,
         force=True,
     )
+    if not debug and level != logging.INFO:  # the commands tell in one line what the client tells in ten
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     logging.getLogger("stancewatch").setLevel(logging.DEBUG if debug else level)
 
 

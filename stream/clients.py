@@ -36,7 +36,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
 def unreachable(settings: Settings, error: Exception) -> BrokerError:
     """What to tell when no broker answers."""
     message = (
-        f"no Kafka broker answers at {settings.broker} ({type(error).__name__}: {error})."
+        f"no Kafka broker answers at {settings.broker} ({error})."
         " Check STANCEWATCH_BROKER or --broker, and that the broker runs"
     )
     return BrokerError(message)

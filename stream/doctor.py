@@ -72,6 +72,8 @@ def _data_dir(settings: Settings) -> Finding:
         place = place.parent
     writable = os.access(place, os.W_OK)
     detail = str(settings.data_dir) if writable else f"{place} cannot be written; set STANCEWATCH_DATA_DIR"
+    if writable and place != settings.data_dir:
+        detail += " (will be made)"
     return Finding("data folder", writable, detail)
 
 

@@ -126,10 +126,14 @@ def load_settings(**flags: object) -> Settings:
     ConfigurationError
         With the variable, what it held and what was expected.
     """
+    if flags.get("broker") == "":
+        message = "--broker is empty: expected host:port (leave it out for the embedded broker)"
+        raise ConfigurationError(message)
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        message = f"STANCEWATCH_{name}: got {first.get('input')!r}: {first['msg']}"
+        why = first["msg"].removeprefix("Value error, ")
+        message = f"STANCEWATCH_{name}: got {first.get('input')!r}: {why}"
         raise ConfigurationError(message) from None

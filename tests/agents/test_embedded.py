@@ -73,6 +73,23 @@ def test_a_wrong_path_is_one_line_and_exit_code_1() -> None:
     assert done.stderr == "error: no/such/folder does not exist\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["replay", "seeds", "--broker", ""], "--broker is empty: expected host:port"),
+        (["replay", "seeds", "--broker", "foo"], "STANCEWATCH_BROKER: got 'foo': 'foo' is not host:port"),
+        (["train", "--into", "README.md"], "--into README.md: expected a folder, it is a file"),
+        (["worker"], "no Kafka broker is set: give --broker HOST:PORT or STANCEWATCH_BROKER"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(arguments: list[str], told: str) -> None:
+    """No traceback, nothing on standard output, exit code 1."""
+    done = stancewatch(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(f"error: {told}")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_without_a_broker_behind_the_address_replay_says_so() -> None:
     """The message names the address and the setting."""
     done = stancewatch("replay", "seeds", "--broker", "127.0.0.1:9")

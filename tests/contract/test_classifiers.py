@@ -371,3 +371,9 @@ def test_written_passages_are_taken_for_english() -> None:
     """A false alarm would drop votes."""
     wrong = [e.text for e in shipped_examples() if language_of("", e.text) != "en"]
     assert len(wrong) <= 2, wrong
+
+
+def test_too_few_rows_are_told_before_anything_is_trained() -> None:
+    """Two rows make no model; the message says how many do."""
+    with pytest.raises(DataError, match="2 labelled texts, 1 of them with a topic: at least 20"):
+        train_models([Example("a", ("cloud",), {"cloud": "favor"}), Example("b")])
