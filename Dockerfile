@@ -1,4 +1,7 @@
-# Image of the Stancewatch worker. Build: docker build -t stancewatch:local .
+# Images of Stancewatch: the worker, and the one of `stancewatch discover`, which adds BERTopic.
+#
+#   docker build -t stancewatch:local .
+#   docker build -t stancewatch-discover:local --target discover .
 #
 # The base image is pinned by its full version tag. A digest would be stricter still, but it has to be read from a
 # registry by whoever builds; add it as `python:<tag>@sha256:<digest>` where your policy asks for it.
@@ -61,3 +64,28 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 \
 
 ENTRYPOINT ["stancewatch"]
 CMD ["worker"]
+
+
+# The same with BERTopic: a layer more than the worker's image. The lock is whole, and BERTopic's own list asks for
+# torch: hence --no-deps.
+FROM runtime AS discover
+
+USER root
+COPY requirements-discover.lock /src/
+RUN pip install --no-cache-dir --no-deps --require-hashes -r /src/requirements-discover.lock
+
+# numba would keep what it compiles beside its sources, where nobody may write; without it, each start pays anew.
+ENV NUMBA_CACHE_DIR=/var/lib/stancewatch/numba \
+    STANCEWATCH_DISCOVER_PORT=9466
+
+USER 10001:10001
+EXPOSE 9466
+
+HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 \
+    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ['STANCEWATCH_DISCOVER_PORT']), timeout=3); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+
+CMD ["discover"]
+
+
+# Last: what is built without --target.
+FROM runtime AS worker

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.decisions import UNCLEAR, Field, Sentence, TopicDecision
+from classifiers.decisions import UNCLEAR, Expected, Field, Sentence, TopicDecision
+from classifiers.encoder import Encoder
+from classifiers.errors import ModelError
 from classifiers.language import SUPPORTED
 from classifiers.stance import StanceClassifier
 from classifiers.taxonomy import load_taxonomy
 from classifiers.text import sentence_spans
 from classifiers.topic import TopicClassifier
+from classifiers.user_taxonomy import UserTopic
+from classifiers.user_topics import UserTopics
 
 __all__ = ["Assessor"]
 
@@ -23,6 +28,8 @@ RELEVANT = 0.5
 CHARACTERS_MAX = 20_000
 TITLE_CHARACTERS_MAX = 2_000
 SENTENCE_CHARACTERS_MAX = 2_000
+FIELDS: tuple[Field, Field] = ("title", "text")
+NO_TOPICS = np.zeros(0, dtype=bool)
 
 
 class _Job(NamedTuple):
@@ -35,17 +42,33 @@ class _Job(NamedTuple):
     relevance: NDArray[np.float32]
 
 
+class _Cut(NamedTuple):
+    """Articles cut into sentences and windows; ``rows`` are the windows (and sentences) of each article."""
+
+    articles: list[list[Sentence]]
+    opened: list[NDArray[np.bool_]]
+    parts: list[str]
+    windows: list[range]
+    rows: list[slice]
+
+
 class Assessor:
     """Topic and stance of whole articles.
 
     1. An article that the taxonomy's gate closes for every topic is off topic; nothing else is read.
     2. An article is cut into sentences; a window is a sentence with two neighbours on each side. The topic
-       probability of the article is that of its best window.
+       probability of the article is that of its best window, its odds divided by the number of windows that
+       fit side by side: of many windows one looks like a topic by chance (C. E. Bonferroni's correction).
+       The topics that a user adds stand beside the shipped ones as further columns (:class:`UserTopics`).
     3. Stance is judged on the (at most four) most relevant windows; the logarithms of their probabilities are
        averaged, weighted by relevance and doubled for the headline. A stance less probable than the
-       taxonomy's ``unclear_below`` is labelled ``unclear``.
+       taxonomy's ``unclear_below`` is labelled ``unclear``; a user's topic without examples of stance is
+       always ``unclear``, with probability 0.
     4. The evidence is the sentence (or two) in the middle of the windows with the highest product of
        relevance and probability of the decided stance.
+
+    With an encoder, steps 2 and 3 take the mean of its opinion and the model's: of a topic on the best
+    window, of a stance on those that are judged anyway. The topics that a user adds are judged without it.
 
     Parameters
     ----------
@@ -57,6 +80,17 @@ class Assessor:
         SHA-256 of the stored model.
     screen : bool
         Step 1; off only to test that it changes nothing.
+    user_topics : sequence of UserTopic
+        Added to the topics of the model, and to its hash.
+    encoder : Encoder, optional
+        Added to the hash.
+    expected : Expected, optional
+        What its training measured; models that were stored by earlier versions have none.
+
+    Raises
+    ------
+    ModelError
+        When encoder and model know different topics or stances.
     """
 
     def __init__(
@@ -67,18 +101,36 @@ class Assessor:
         name: str,
         content_hash: str,
         screen: bool = True,
+        user_topics: Sequence[UserTopic] = (),
+        encoder: Encoder | None = None,
+        expected: Expected | None = None,
     ) -> None:
         self.topic_model = topic_model
         self.stance_model = stance_model
+        self.screen = screen
+        self.expected = expected
+        self.topics = [str(topic) for topic in topic_model.classes_]
+        self.thresholds = topic_model.thresholds_
+        self.unclear_below = {topic.id: topic.unclear_below for topic in load_taxonomy()}
+        self.encoder = encoder
+        if encoder:
+            labels = [*self.topics, *map(str, stance_model.classes_)]
+            if labels != [*encoder.topics, *encoder.stances]:
+                message = (
+                    f"--accurate knows {', '.join([*encoder.topics, *encoder.stances])}; your model"
+                    f" {', '.join(labels)}"
+                )
+                raise ModelError(message)
+            self.thresholds = encoder.thresholds
+            content_hash = hashlib.sha256(f"{content_hash}{encoder.content_hash}".encode()).hexdigest()
+        self.user = UserTopics(user_topics, stance_model) if user_topics else None
+        if self.user:
+            self.topics += self.user.ids
+            self.thresholds = np.concatenate([self.thresholds, self.user.thresholds])
+            self.unclear_below |= {topic.id: topic.unclear_below for topic in user_topics}
+            content_hash = hashlib.sha256(f"{content_hash}{self.user.content_hash}".encode()).hexdigest()
         self.content_hash = content_hash
         self.name = f"{name}@{content_hash[:12]}"
-        self.screen = screen
-        self.unclear_below = {topic.id: topic.unclear_below for topic in load_taxonomy()}
-
-    @property
-    def topics(self) -> list[str]:
-        """Topic ids that this model can assign."""
-        return [str(topic) for topic in self.topic_model.classes_]
 
     def assess(self, documents: Sequence[tuple[str, str]]) -> list[list[TopicDecision]]:
         """Decide on a batch of articles.
@@ -94,28 +146,34 @@ class Assessor:
         list of lists of TopicDecision
             One list an article, by falling probability; empty for off topic.
         """
-        articles = [self._sentences(title, text) for title, text in documents]
-        parts = [sentence.text for sentences in articles for sentence in sentences]
-        ends = np.cumsum([len(sentences) for sentences in articles], dtype=int)
-        windows: list[range] = []
-        for sentences, end in zip(articles, ends, strict=True):
-            start = end - len(sentences)
-            windows += [range(max(start, i - REACH), min(end, i + REACH + 1)) for i in range(start, end)]
-        scores = self.topic_model.predict_windows(parts, windows)
-        jobs: list[_Job] = []
-        for document, (sentences, end) in enumerate(zip(articles, ends, strict=True)):
-            jobs += self._found(document, scores[end - len(sentences) : end])
-        starts = ends - [len(sentences) for sentences in articles]
-        texts = [[parts[k] for k in windows[starts[job.document] + i]] for job in jobs for i in job.chosen]
-        names = [self.topics[job.column] for job in jobs for _ in job.chosen]
-        stances = self.stance_model.predict_windows(texts, names)
+        cut = self._cut(documents)
+        scores = self._topic_scores(cut)
+        jobs = [
+            job
+            for i, rows in enumerate(cut.rows)
+            if rows.start < rows.stop
+            for job in self._found(i, scores[rows])
+        ]
+        texts = [
+            [[cut.parts[k] for k in cut.windows[cut.rows[job.document].start + i]] for i in job.chosen]
+            for job in jobs
+        ]
         decisions: list[list[TopicDecision]] = [[] for _ in documents]
-        first = 0
-        for job in jobs:
-            judged = stances[first : first + len(job.chosen)]
-            first += len(job.chosen)
-            decisions[job.document].append(self._decide(job, judged, articles[job.document]))
+        for job, judged in zip(jobs, self._stances(jobs, texts), strict=True):
+            decisions[job.document].append(self._decide(job, judged, cut.articles[job.document]))
         return [sorted(found, key=lambda decision: -decision.probability) for found in decisions]
+
+    def topic_probabilities(self, documents: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Probability of each topic for whole articles, also below the thresholds.
+
+        Returns
+        -------
+        ndarray of shape (n_documents, n_topics)
+            Columns as in ``topics``.
+        """
+        cut = self._cut(documents)
+        scores = self._topic_scores(cut)
+        return np.array([_of_article(scores[rows]) for rows in cut.rows], dtype=np.float32)
 
     def assess_supported(
         self, documents: Sequence[tuple[str, str]], languages: Sequence[str]
@@ -127,55 +185,106 @@ class Assessor:
             decisions[i] = found
         return decisions
 
-    def _sentences(self, title: str, text: str) -> list[Sentence]:
-        """Sentences of an article with their places; none when it is screened out."""
-        fields: tuple[tuple[Field, str], ...] = (
-            ("title", title[:TITLE_CHARACTERS_MAX]),
-            ("text", text[:CHARACTERS_MAX]),
-        )
-        if self.screen and not self.topic_model.gate_.any_open("\n".join(content for _, content in fields)):
-            return []
+    def _cut(self, documents: Sequence[tuple[str, str]]) -> _Cut:
+        """Sentences and windows of all articles."""
+        articles, opened = [], []
+        for title, text in documents:
+            fields = title[:TITLE_CHARACTERS_MAX], text[:CHARACTERS_MAX]
+            whole = "\n".join(fields)
+            opened.append(self.user.opened(whole) if self.user else NO_TOPICS)
+            read = not self.screen or self.topic_model.gate_.any_open(whole) or opened[-1].any()
+            articles.append(self._sentences(fields) if read else [])
+        parts = [sentence.text for sentences in articles for sentence in sentences]
+        rows, windows, start = [], list[range](), 0
+        for sentences in articles:
+            end = start + len(sentences)
+            windows += [range(max(start, i - REACH), min(end, i + REACH + 1)) for i in range(start, end)]
+            rows.append(slice(start, end))
+            start = end
+        return _Cut(articles, opened, parts, windows, rows)
+
+    def _topic_scores(self, cut: _Cut) -> NDArray[np.float32]:
+        """Probability of each topic for each window: shipped topics, then the user's."""
+        scores = self.topic_model.predict_windows(cut.parts, cut.windows)
+        if self.encoder:
+            for rows in cut.rows:
+                scores[rows] = self.encoder.average_topics(scores[rows], cut.parts, cut.windows[rows])
+        if self.user is None:
+            return scores
+        lengths = [rows.stop - rows.start for rows in cut.rows]
+        by_article = np.array(cut.opened, dtype=bool).reshape(len(lengths), len(self.user.ids))
+        opened = np.repeat(by_article, lengths, axis=0)
+        return np.hstack([scores, self.user.predict_windows(cut.parts, cut.windows, opened)])
+
+    def _stances(
+        self, jobs: Sequence[_Job], texts: Sequence[Sequence[Sequence[str]]]
+    ) -> list[NDArray[np.float32] | None]:
+        """Stance probabilities of the windows of each job; None where the stance is never given."""
+        shipped = len(self.topic_model.classes_)
+        own = [(job, windows) for job, windows in zip(jobs, texts, strict=True) if job.column < shipped]
+        read = [window for _, windows in own for window in windows]
+        topics = [self.topics[job.column] for job, windows in own for _ in windows]
+        judged = self.stance_model.predict_windows(read, topics)
+        if self.encoder:
+            judged = self.encoder.average_stances(judged, read, topics)
+        by_job = iter(np.split(judged, np.cumsum([len(windows) for _, windows in own])[:-1]) if own else ())
+        if self.user is None:
+            return list(by_job)
         return [
-            Sentence(
-                content[cut : min(cut + SENTENCE_CHARACTERS_MAX, end)],
-                cut,
-                min(cut + SENTENCE_CHARACTERS_MAX, end),
-                name,
-            )
-            for name, content in fields
-            for start, end in sentence_spans(content)
-            for cut in range(start, end, SENTENCE_CHARACTERS_MAX)
+            next(by_job) if job.column < shipped else self.user.predict_stance(job.column - shipped, windows)
+            for job, windows in zip(jobs, texts, strict=True)
         ]
 
+    @staticmethod
+    def _sentences(fields: tuple[str, str]) -> list[Sentence]:
+        """Sentences of an article with their places."""
+        found = []
+        for name, content in zip(FIELDS, fields, strict=True):
+            for start, end in sentence_spans(content):
+                for cut in range(start, end, SENTENCE_CHARACTERS_MAX):
+                    to = min(cut + SENTENCE_CHARACTERS_MAX, end)
+                    found.append(Sentence(content[cut:to], cut, to, name))
+        return found
+
     def _found(self, document: int, scores: NDArray[np.float32]) -> list[_Job]:
-        if not len(scores):
-            return []
-        best = scores.max(axis=0)
+        best = _of_article(scores)
         jobs = []
-        for column in np.flatnonzero(best >= self.topic_model.thresholds_).tolist():
+        for column in np.flatnonzero(best >= self.thresholds).tolist():
             relevance = scores[:, column]
             order = np.argsort(-relevance, kind="stable")[:STANCE_WINDOWS]
-            floor = min(RELEVANT, float(best[column]))
+            floor = min(RELEVANT, float(relevance[order[0]]))
             chosen = np.sort(order[relevance[order] >= floor])
             jobs.append(_Job(document, column, float(best[column]), chosen, relevance[chosen]))
         return jobs
 
-    def _decide(self, job: _Job, judged: NDArray[np.float32], sentences: Sequence[Sentence]) -> TopicDecision:
-        weight = job.relevance * np.where(job.chosen == 0, 2.0, 1.0)
-        mean = np.exp((np.log(judged + 1e-6) * weight[:, None]).sum(axis=0) / weight.sum())
-        mean /= mean.sum()
-        decided = int(mean.argmax())
-        strength = job.relevance * judged[:, decided]
+    def _decide(
+        self, job: _Job, judged: NDArray[np.float32] | None, sentences: Sequence[Sentence]
+    ) -> TopicDecision:
+        stance, stance_probability, strength = UNCLEAR, 0.0, job.relevance
+        if judged is not None:
+            weight = job.relevance * np.where(job.chosen == 0, 2.0, 1.0)
+            mean = np.exp((np.log(judged + 1e-6) * weight[:, None]).sum(axis=0) / weight.sum())
+            mean /= mean.sum()
+            decided = int(mean.argmax())
+            strength = job.relevance * judged[:, decided]
+            stance_probability = float(mean[decided])
+            if stance_probability >= self.unclear_below.get(self.topics[job.column], 0.0):
+                stance = self.stance_model.classes_[decided]
         order = np.argsort(-strength, kind="stable")[:2]
         kept = sorted(
             i for rank, i in enumerate(order) if rank == 0 or strength[i] >= 0.8 * strength[order[0]]
         )
-        topic = self.topics[job.column]
-        clear = mean[decided] >= self.unclear_below.get(topic, 0.0)
         return TopicDecision(
-            topic=topic,
+            topic=self.topics[job.column],
             probability=round(job.probability, 4),
-            stance=str(self.stance_model.classes_[decided]) if clear else UNCLEAR,  # type: ignore[arg-type]
-            stance_probability=round(float(mean[decided]), 4),
+            stance=str(stance),  # type: ignore[arg-type]
+            stance_probability=round(stance_probability, 4),
             evidence=tuple(sentences[job.chosen[i]] for i in kept),
         )
+
+
+def _of_article(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Topic probabilities of an article from those of its windows, shape (n_windows, n_topics)."""
+    best = scores.max(axis=0, initial=0)
+    side_by_side = max(1.0, len(scores) / (2 * REACH + 1))
+    return np.asarray(best / (best + (1 - best) * side_by_side), dtype=np.float32)

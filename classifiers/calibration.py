@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-__all__ = ["calibration_error", "risk_coverage", "vector_scaling"]
+__all__ = ["calibration_error", "reliability", "risk_coverage", "risk_curve", "vector_scaling"]
 
 
 def calibration_error(confidence: NDArray[Any], correct: NDArray[Any], bins: int = 10) -> float:
@@ -37,12 +37,57 @@ def calibration_error(confidence: NDArray[Any], correct: NDArray[Any], bins: int
     """
     if not len(confidence):
         return float("nan")
-    slots = np.minimum((confidence * bins).astype(int), bins - 1)
+    slots = _slots(confidence, bins)
     gaps = [
         np.mean(slots == slot) * abs(correct[slots == slot].mean() - confidence[slots == slot].mean())
         for slot in np.unique(slots)
     ]
     return float(np.sum(gaps))
+
+
+def _slots(confidence: NDArray[Any], bins: int) -> NDArray[np.intp]:
+    """Number of the equal-width bin of each probability; 1 belongs to the last."""
+    return np.minimum((confidence * bins).astype(np.intp), bins - 1)
+
+
+def reliability(confidence: NDArray[Any], correct: NDArray[Any], bins: int = 10) -> list[dict[str, Any]]:
+    """Points of a reliability diagram (DeGroot and Fienberg, The Statistician 1983).
+
+    Parameters
+    ----------
+    confidence, correct, bins
+        As for :func:`calibration_error`, which is the mean of |accuracy - confidence| over these bins.
+
+    Returns
+    -------
+    list of dict
+        Of each bin that is not empty: ``low`` and ``high`` (its bounds), ``count``, mean ``confidence``,
+        ``accuracy`` and its 95 % ``interval`` (E. B. Wilson, JASA 1927).
+
+    Examples
+    --------
+    >>> reliability(np.array([0.95, 0.97, 0.31]), np.array([True, False, False]))[1]
+    {'low': 0.9, 'high': 1.0, 'count': 2, 'confidence': 0.96, 'accuracy': 0.5, 'interval': [0.0945, 0.9055]}
+    """
+    slots = _slots(confidence, bins)
+    return [
+        {
+            "low": round(int(slot) / bins, 4),
+            "high": round((int(slot) + 1) / bins, 4),
+            "count": int((slots == slot).sum()),
+            "confidence": round(float(confidence[slots == slot].mean()), 4),
+            "accuracy": round(float(correct[slots == slot].mean()), 4),
+            "interval": _wilson(int(correct[slots == slot].sum()), int((slots == slot).sum())),
+        }
+        for slot in np.unique(slots)
+    ]
+
+
+def _wilson(right: int, count: int, z: float = 1.959964) -> list[float]:
+    """Score interval of a share."""
+    middle = (right + z**2 / 2) / (count + z**2)
+    half = z * (right * (count - right) / count + z**2 / 4) ** 0.5 / (count + z**2)
+    return [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]
 
 
 def vector_scaling(
@@ -98,3 +143,50 @@ def risk_coverage(confidence: NDArray[Any], correct: NDArray[Any]) -> list[dict[
                 }
             )
     return rows
+
+
+def risk_curve(
+    confidence: NDArray[Any], correct: NDArray[Any], points: int = 100
+) -> tuple[list[dict[str, float]], float]:
+    """Share of wrong decisions among the most confident ones, for every share kept, and its mean.
+
+    R. El-Yaniv and Y. Wiener, "On the Foundations of Noise-free Selective Classification", JMLR 2010. The
+    mean over coverages is the area under the curve (AURC; Geifman, Uziel and El-Yaniv, ICLR 2019); decisions
+    of one confidence are kept or withheld together.
+
+    Parameters
+    ----------
+    confidence : ndarray of shape (n_samples,)
+    correct : ndarray of bool, shape (n_samples,)
+    points : int
+        At most so many points are returned, evenly spaced; the area is of all.
+
+    Returns
+    -------
+    (list of dict, float)
+        Points by rising ``coverage``, with ``risk`` and the ``threshold`` of confidence, all 0 to 1; the
+        area, 0 without samples.
+
+    Examples
+    --------
+    >>> risk_curve(np.array([0.9, 0.6]), np.array([True, False]))[1]  # 0.5 x 0 + 0.5 x 0.5
+    0.25
+    """
+    if not len(confidence):
+        return [], 0.0
+    order = np.argsort(-confidence, kind="stable")
+    sorted_confidence = confidence[order]
+    last = np.flatnonzero(np.append(np.diff(sorted_confidence) != 0, True))
+    risk = np.cumsum(~correct[order])[last] / (last + 1)
+    coverage = (last + 1) / len(confidence)
+    area = float(np.sum(np.diff(coverage, prepend=0) * risk))
+    shown = np.unique(np.linspace(0, len(last) - 1, min(points, len(last))).round().astype(int))
+    curve = [
+        {
+            "coverage": round(float(coverage[i]), 4),
+            "risk": round(float(risk[i]), 4),
+            "threshold": round(float(sorted_confidence[last[i]]), 4),
+        }
+        for i in shown
+    ]
+    return curve, round(area, 4)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
-__all__ = ["STANCES", "UNCLEAR", "Field", "Sentence", "StanceLabel", "TopicDecision"]
+__all__ = [
+    "STANCES",
+    "UNCLEAR",
+    "UNCLEAR_BELOW",
+    "Expected",
+    "Field",
+    "Sentence",
+    "StanceLabel",
+    "TopicDecision",
+]
 
 StanceLabel = Literal["favor", "against", "neutral", "unclear"]
 UNCLEAR: Literal["unclear"] = "unclear"
+UNCLEAR_BELOW = 0.4
+"""As in the taxonomy that ships; the metrics of confidence have a bucket that ends here."""
 STANCES: tuple[str, ...] = get_args(StanceLabel)
 Field = Literal["title", "text"]
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(NamedTuple):
     """A sentence and its place: characters ``start`` to ``end`` (excluded) of the article's ``field``."""
 
     text: str
@@ -32,3 +42,12 @@ class TopicDecision:
     stance: StanceLabel
     stance_probability: float
     evidence: tuple[Sentence, ...]
+
+
+class Expected(NamedTuple):
+    """What a stream like the training data would show (0 to 1), by rows that training left out for this."""
+
+    stance_probability: float
+    """Mean probability of the most probable stance."""
+    unclear: float
+    """Share of these that are below 0.4, where ``unclear`` begins."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,21 +10,29 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from classifiers.assessor import Assessor
+from classifiers.baselines import most_frequent, rules
 from classifiers.calibration import calibration_error, risk_coverage
-from classifiers.lexicon import Lexicon
-from classifiers.taxonomy import load_taxonomy
-from classifiers.text import sentences
+from classifiers.decisions import TopicDecision
 from classifiers.training import STANCES, Example
 
 __all__ = ["evaluate", "lines"]
 
-RULE = 2
 
-
-def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
+def evaluate(
+    assessor: Assessor,
+    examples: Sequence[Example],
+    decided: Sequence[Sequence[TopicDecision]] | None = None,
+) -> dict[str, Any]:
     """Score an assessor.
 
     Stance is scored where the topic was rightly found, and once more with a missed topic as a miss.
+
+    Parameters
+    ----------
+    assessor : Assessor
+    examples : sequence of Example
+    decided : sequence of sequences of TopicDecision, optional
+        What the assessor says about the examples, when it was asked already.
 
     Returns
     -------
@@ -35,7 +42,8 @@ def evaluate(assessor: Assessor, examples: Sequence[Example]) -> dict[str, Any]:
         ``stance_calibration_error`` (None without stances), ``stance_risk_coverage``, ``baselines``,
         ``rows``. All scores 0 to 1. An ``unclear`` stance counts as wrong.
     """
-    decided = assessor.assess([("", example.text) for example in examples])
+    if decided is None:
+        decided = assessor.assess([("", example.text) for example in examples])
     names = sorted({*assessor.topics, *(topic for example in examples for topic in example.topics)})
     gold = np.array([[name in example.topics for name in names] for example in examples])
     found = np.array([[name in {d.topic for d in row} for name in names] for row in decided])
@@ -94,27 +102,20 @@ def _baselines(examples: Sequence[Example], names: Sequence[str], gold: NDArray[
     """What no training gives on the same rows.
 
     The taxonomy's strong terms for topics; for stance, given the topic, the most frequent class, and the sum
-    of the lexicon's polarities (2 and more favor, -2 and less against).
+    of the lexicon's polarities.
     """
-    taxonomy = {topic.id: topic for topic in load_taxonomy()}
-    by_terms = np.array(
-        [
-            [n in taxonomy and taxonomy[n].strong_pattern.search(e.text) is not None for n in names]
-            for e in examples
-        ]
-    )
-    pairs = [(example.text, topic, example.stance[topic]) for example in examples for topic in example.topics]
-    truth = [stance for _, _, stance in pairs]
-    lexicon = Lexicon.shipped()
-    ruled = []
-    for text, topic, _ in pairs:
-        total = lexicon.net(sentences(text), topic)
-        ruled.append("favor" if total >= RULE else "against" if total <= -RULE else "neutral")
-    most = [Counter(truth).most_common(1)[0][0]] * len(truth) if truth else []
+    ruled = rules(examples, names)
+    frequent = most_frequent(examples)
+    by_terms = np.array([[name in found for name in names] for found in ruled.found])
+    truth = [e.stance[topic] for e in examples for topic in e.topics]
+    by_lexicon = [given[topic] for e, given in zip(examples, ruled.given, strict=True) for topic in e.topics]
+    most = [given[topic] for e, given in zip(examples, frequent.given, strict=True) for topic in e.topics]
     return {
         "topics_micro_f1_strong_terms": _score(f1_score, gold.ravel(), by_terms.ravel()),
         "stance_macro_f1_most_frequent": _score(f1_score, truth, most, average="macro", labels=list(STANCES)),
-        "stance_macro_f1_lexicon_rule": _score(f1_score, truth, ruled, average="macro", labels=list(STANCES)),
+        "stance_macro_f1_lexicon_rule": _score(
+            f1_score, truth, by_lexicon, average="macro", labels=list(STANCES)
+        ),
     }
 
 

@@ -1,23 +1,21 @@
-"""Screening: which topics a text can have at all, told by plain search for terms."""
+"""Screening: whether a text can have any topic at all, told by plain search for words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
-import ahocorasick_rs
-import numpy as np
-from numpy.typing import NDArray
-
+from classifiers.search import WordBits
 from classifiers.taxonomy import Topic
 
 __all__ = ["Gate"]
 
 
 class Gate:
-    """For each topic, whether a text holds a term of every group that the topic needs.
+    """Whether a text holds a word of every group that some topic needs.
 
-    The gate is a part of the model: behind a closed gate the probability is 0. Screening whole articles by
-    it therefore changes no decision, since a window holds no term that its article lacks.
+    The gate is a part of the model: without it no topic is assigned. Screening whole articles by it
+    therefore changes no decision, since a window holds no word that its article lacks.
 
     Parameters
     ----------
@@ -27,33 +25,30 @@ class Gate:
 
     def __init__(self, topics: Sequence[Topic]) -> None:
         groups = [frozenset(group) for topic in topics for group in topic.needs]
-        self._terms = sorted(frozenset[str]().union(*groups))
-        self._bits = [sum(1 << k for k, group in enumerate(groups) if term in group) for term in self._terms]
+        words = sorted(frozenset[str]().union(*groups))
+        bits = [sum(1 << k for k, group in enumerate(groups) if word in group) for word in words]
+        self._bits = WordBits(dict(zip(words, bits, strict=True)))
         self._needs = []
         first = 0
         for topic in topics:
             self._needs.append(((1 << len(topic.needs)) - 1) << first)
             first += len(topic.needs)
-        self._automaton = ahocorasick_rs.AhoCorasick(self._terms)
+        self._is_open = lru_cache(maxsize=None)(self._has_all)  # there are few masks
 
     def mask(self, text: str) -> int:
-        """Bit set of the groups that the text has a term of; masks of parts may be joined by ``|``."""
-        bits = 0
-        for index in {
-            found[0] for found in self._automaton.find_matches_as_indexes(text.lower(), overlapping=True)
-        }:
-            bits |= self._bits[index]
-        return bits
+        """Bit set of the groups that the text has a word of; masks of parts may be joined by ``|``."""
+        return self._bits.join(text)
 
-    def opened(self, mask: int) -> NDArray[np.bool_]:
-        """Which topics a mask opens; shape (n_topics,)."""
-        return np.array([mask & need == need for need in self._needs])
+    def opens(self, masks: Sequence[int], window: Sequence[int]) -> bool:
+        """Whether the masks of a window together have every group of some topic."""
+        mask = 0
+        for index in window:
+            mask |= masks[index]
+        return self._is_open(mask)
 
-    def touched(self, mask: int) -> list[int]:
-        """Columns of the topics of which at least one group has a term."""
-        return [column for column, need in enumerate(self._needs) if mask & need]
+    def _has_all(self, mask: int) -> bool:
+        return any(mask & need == need for need in self._needs)
 
     def any_open(self, text: str) -> bool:
         """Whether any topic is possible."""
-        mask = self.mask(text)
-        return any(mask & need == need for need in self._needs)
+        return self._is_open(self.mask(text))

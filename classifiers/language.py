@@ -8,6 +8,8 @@ from functools import lru_cache
 __all__ = ["SUPPORTED", "language_of"]
 
 SUPPORTED = frozenset({"en"})
+UNTOLD = frozenset({"", "und", "mul", "mis", "zxx"})
+"""Subtags that name no language: undetermined, several, one without a code, none (ISO 639-2)."""
 CHARACTERS_READ = 400
 LETTERS_MIN = 25
 # Frequent in English, rare in other languages: two of them settle it without asking the detector.
@@ -35,7 +37,7 @@ def language_of(title: str, text: str, given: str = "") -> str:
     title, text : str
         At most the first 400 characters of the two together are read.
     given : str
-        BCP 47 tag as the publisher gives it; believed when it is there.
+        BCP 47 tag as the publisher gives it; believed when it names a language.
 
     Returns
     -------
@@ -52,8 +54,9 @@ def language_of(title: str, text: str, given: str = "") -> str:
     >>> language_of("Cloud", "", given="fr-CA")
     'fr'
     """
-    if given:
-        return re.split("[-_]", given)[0].lower()
+    told = re.split("[-_]", given.strip())[0].lower()
+    if told not in UNTOLD:
+        return "en" if told == "eng" else told
     start = f"{title}\n{text}"[:CHARACTERS_READ]
     if len({match.group() for match in _ENGLISH.finditer(start.lower())}) > 1:
         return "en"

@@ -9,13 +9,15 @@ without stance that hides shorter ones inside it.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from itertools import compress
 from typing import NamedTuple
 
+import ahocorasick_rs
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -29,7 +31,8 @@ ANY = "any"
 GAP_MAX = 4
 REACH = 6
 WORDS_MAX = 200
-STEM_MIN = 4
+BEFORE_MAX = 16
+TARGETS_MAX = 65_536
 _TOKEN = re.compile(r"u\.s\.?(?:a\.)?|[a-z0-9$&]+(?:'[a-z]+)?|%")
 _QUOTES = str.maketrans({"’": "'", "‘": "'"})
 
@@ -42,8 +45,13 @@ def tokenize(sentence: str) -> tuple[str, ...]:
     >>> tokenize("The U.S. won't lift curbs; sales fell 3%.")
     ('the', 'us', "won't", 'lift', 'curbs', 'sales', 'fell', '3', '%')
     """
-    found = _TOKEN.findall(sentence.lower().translate(_QUOTES))[:WORDS_MAX]
-    return tuple("us" if word.startswith("u.s") else word for word in found)
+    sentence = sentence.lower()
+    if not sentence.isascii():
+        sentence = sentence.translate(_QUOTES)
+    found = _TOKEN.findall(sentence)[:WORDS_MAX]
+    if "u.s" in sentence:
+        found = ["us" if word.startswith("u.s") else word for word in found]
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +76,16 @@ class Match(NamedTuple):
     entry: int
 
 
+_Candidate = tuple[int, int, tuple[str, ...], int]  # no class: the search unpacks many
+"""Number of an entry's second rarest run (of its only one); entry; pattern; where the rarest run stands there
+(-1: behind a gap)."""
+
+
 class Lexicon:
-    """Finds entries in sentences, by an index over each pattern's rarest word.
+    """Finds entries in sentences: one search for all runs of given words, then those that may match.
+
+    The search is that of A. Aho and M. Corasick, "Efficient String Matching", CACM 1975. An entry is tried
+    where its rarest run stands in a sentence that has the second rarest as well.
 
     Parameters
     ----------
@@ -78,18 +94,16 @@ class Lexicon:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = list(entries)
-        counts = Counter(part for entry in self.entries for part in set(entry.pattern))
-        self._exact: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        self._prefix: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for index, entry in enumerate(self.entries):
-            fixed = [part for part in entry.pattern if part not in {"_", "..."}]
-            anchor = min(fixed, key=lambda part: (_is_short_stem(part), counts[part], -len(part)))
-            place = entry.pattern.index(anchor)
+        all_runs = [_runs(entry.pattern) for entry in self.entries]
+        counts = Counter(text for runs in all_runs for text in runs.values())
+        number = {text: i for i, text in enumerate(counts)}
+        self._search = ahocorasick_rs.AhoCorasick(list(number))
+        self._by_run: list[list[_Candidate]] = [[] for _ in number]
+        for index, (entry, runs) in enumerate(zip(self.entries, all_runs, strict=True)):
+            by_rarity = sorted(runs.items(), key=lambda run: (counts[run[1]], -len(run[1])))
+            (place, rarest), (_, second) = by_rarity[0], by_rarity[:2][-1]
             offset = -1 if "..." in entry.pattern[:place] else place
-            target = self._prefix[anchor[:-1]] if anchor.endswith("*") else self._exact[anchor]
-            target.append((index, offset))
-        self._lengths = sorted({len(stem) for stem in self._prefix})
-        self.find = lru_cache(maxsize=8192)(self._find)  # overlapping windows read a sentence more than once
+            self._by_run[number[rarest]].append((number[second], index, entry.pattern, offset))
 
     @classmethod
     def shipped(cls) -> Lexicon:
@@ -111,29 +125,28 @@ class Lexicon:
                 raise DataError(message) from None
         return cls(entries)
 
-    def _find(self, words: tuple[str, ...]) -> tuple[Match, ...]:
+    def find(self, words: tuple[str, ...]) -> tuple[Match, ...]:
         """All matches in a sentence, overlapping ones included."""
+        text = f" {' '.join(words)} "
+        runs = self._search.find_matches_as_indexes(text, overlapping=True)
+        there = {run for run, _, _ in runs}
         found: set[Match] = set()
-        for i, word in enumerate(words):
-            for index, offset in self._candidates(word):
-                pattern = self.entries[index].pattern
-                starts = (i - offset,) if offset >= 0 else range(max(0, i - 16), i)
+        for run, blank, _ in runs:
+            for second, index, pattern, offset in self._by_run[run]:
+                if second not in there:
+                    continue
+                i = text.count(" ", 0, blank)  # the word behind the blank
+                starts = (i - offset,) if offset >= 0 else range(max(0, i - BEFORE_MAX), i)
                 for start in starts:
                     if start >= 0 and (end := _end_of_match(pattern, 0, words, start)):
                         found.add(Match(start, end, index))
         return tuple(sorted(found))
 
-    def _candidates(self, word: str) -> list[tuple[int, int]]:
-        candidates = list(self._exact.get(word, ()))
-        for length in self._lengths:
-            if length > len(word):
-                break
-            candidates += self._prefix.get(word[:length], ())
-        return candidates
-
     def resolve(self, matches: Sequence[Match], topic: str) -> list[Match]:
         """Matches that hold for a topic: of its own and the shared entries, the most specific first."""
         entries = self.entries
+        if not matches:
+            return []
         wanted = [match for match in matches if entries[match.entry].topic in {topic, ANY}]
         wanted.sort(
             key=lambda m: (
@@ -159,9 +172,22 @@ class Lexicon:
         return sum(self.entries[match.entry].polarity for match in matches)
 
 
-def _is_short_stem(part: str) -> bool:
-    """Whether so many words begin with it that it makes a poor index."""
-    return part.endswith("*") and len(part) < STEM_MIN
+def _runs(pattern: Sequence[str]) -> dict[int, str]:
+    """Stretches of given words by their first place, as they stand in a text with a blank around each word.
+
+    A beginning of a word (``x*``) ends its stretch.
+    """
+    runs: dict[int, str] = {}
+    first = 0
+    for place, part in enumerate(pattern):
+        if part in {"_", "..."}:
+            first = place + 1
+        elif part.endswith("*"):
+            runs[first] = f"{runs.get(first, ' ')}{part[:-1]}"
+            first = place + 1
+        else:
+            runs[first] = f"{runs.get(first, ' ')}{part} "
+    return runs
 
 
 def _end_of_match(pattern: tuple[str, ...], at: int, words: Sequence[str], i: int) -> int:
@@ -185,6 +211,27 @@ def _end_of_match(pattern: tuple[str, ...], at: int, words: Sequence[str], i: in
     return i
 
 
+class Reading(NamedTuple):
+    """A sentence as read for a topic: words, those of its object, hits as (entry, polarity, own, near)."""
+
+    words: int
+    targets: int
+    hits: tuple[tuple[int, int, bool, bool], ...]
+
+
+class _Targets(dict[str, bool]):
+    """Whether words name a topic's object: looked up once each."""
+
+    def __init__(self, pattern: re.Pattern[str] | None) -> None:
+        self._pattern = pattern
+
+    def __missing__(self, word: str) -> bool:
+        if len(self) >= TARGETS_MAX:
+            self.clear()
+        self[word] = found = self._pattern is not None and self._pattern.fullmatch(word) is not None
+        return found
+
+
 class LexiconFeatures:
     """Figures of a text and a topic from the lexicon: sums by sign, and one column an entry.
 
@@ -199,13 +246,24 @@ class LexiconFeatures:
 
     def __init__(self, lexicon: Lexicon, topics: Sequence[Topic]) -> None:
         self.lexicon = lexicon
-        self._targets = {topic.id: topic.target_pattern for topic in topics}
-        self._is_target = lru_cache(maxsize=65536)(self._match_target)
-        self._tokenize = lru_cache(maxsize=8192)(tokenize)
+        patterns = {topic.id: topic.target_pattern for topic in topics}
+        self._targets = lru_cache(maxsize=1024)(lambda topic: _Targets(patterns.get(topic)))
+        self._found = lru_cache(maxsize=8192)(self._find)  # topics share sentences
+        self._read = lru_cache(maxsize=8192)(self._read_sentence)  # windows overlap
 
-    def _match_target(self, topic: str, word: str) -> bool:
-        pattern = self._targets.get(topic)
-        return pattern is not None and pattern.fullmatch(word) is not None
+    def _find(self, sentence: str) -> tuple[tuple[str, ...], tuple[Match, ...]]:
+        words = tokenize(sentence)
+        return words, self.lexicon.find(words)
+
+    def _read_sentence(self, topic: str, sentence: str) -> Reading:
+        words, matches = self._found(sentence)
+        places = list(compress(range(len(words)), map(self._targets(topic).__getitem__, words)))
+        hits = []
+        for match in self.lexicon.resolve(matches, topic):
+            entry = self.lexicon.entries[match.entry]
+            near = any(abs(j - match.start) <= REACH for j in places)
+            hits.append((match.entry, entry.polarity, entry.topic != ANY, near))
+        return Reading(len(words), len(places), tuple(hits))
 
     def transform(
         self, texts: Sequence[Sequence[str]], topics: Sequence[str]
@@ -219,49 +277,48 @@ class LexiconFeatures:
             hits near a word of the topic's object, hits in a sentence with one; counts of entries without
             stance; squashed differences; form of the text. Then how often each entry matched.
         """
-        dense = np.zeros((len(texts), self.size), dtype=np.float32)
-        rows: list[int] = []
+        f = np.zeros((len(texts), self.size), dtype=np.float32)
         columns: list[int] = []
+        pointers = [0]
         for i, (text, topic) in enumerate(zip(texts, topics, strict=True)):
-            found = self._fill(dense[i], text, topic)
-            rows += [i] * len(found)
-            columns += found
-        ones = np.ones(len(rows), dtype=np.float32)
+            f[i] = self._sums([self._read(topic, sentence) for sentence in text], columns)
+            f[i, 20] = "?" in " ".join(text)[:200]
+            pointers.append(len(columns))
+        net = f[:, 0] + f[:, 2] - f[:, 1] - f[:, 3]
+        f[:, 12] = np.tanh(net / 2)
+        f[:, 13], f[:, 14] = np.sqrt(np.maximum(net, 0)), np.sqrt(np.maximum(-net, 0))
+        f[:, 15] = f[:, :4].sum(axis=1) == 0
+        f[:, 16], f[:, 17] = np.tanh(f[:, 6] - f[:, 7]), np.tanh(f[:, 10] - f[:, 11])
+        f[:, 18], f[:, 19] = np.tanh(f[:, 2] - f[:, 3]), np.tanh(f[:, 0] - f[:, 1])
+        f[:, :12] = np.sqrt(f[:, :12])
+        ones = np.ones(len(columns), dtype=np.float32)
         shape = (len(texts), len(self.lexicon.entries))
-        return dense, sparse.csr_matrix((ones, (rows, columns)), shape=shape)
+        entries = sparse.csr_matrix((ones, columns, pointers), shape=shape)
+        entries.sum_duplicates()
+        return f, entries
 
-    def _fill(self, f: NDArray[np.float32], text: Sequence[str], topic: str) -> list[int]:
-        found: list[int] = []
+    def _sums(self, readings: Sequence[Reading], columns: list[int]) -> list[float]:
+        """Row of a text before its sums are squashed; appends the entries that matched to `columns`."""
+        f = [0.0] * self.size
         total = targets = 0
-        for number, sentence in enumerate(text):
-            words = self._tokenize(sentence)
-            places = [j for j, word in enumerate(words) if self._is_target(topic, word)]
-            total += len(words)
-            targets += len(places)
-            f[22] = f[22] or (number == 0 and bool(places))
-            for match in self.lexicon.resolve(self.lexicon.find(words), topic):
-                entry = self.lexicon.entries[match.entry]
-                own = entry.topic != ANY
-                found.append(match.entry)
-                if entry.polarity == 0:
+        for number, reading in enumerate(readings):
+            total += reading.words
+            targets += reading.targets
+            if number == 0:
+                f[22] = float(reading.targets > 0)
+            for index, polarity, own, near in reading.hits:
+                columns.append(index)
+                if polarity == 0:
                     f[4 + own] += 1
                     continue
-                sign, size = int(entry.polarity < 0), abs(entry.polarity)
+                sign, size = int(polarity < 0), abs(polarity)
                 f[2 * own + sign] += size
                 if number == 0:
                     f[6 + sign] += size
-                if places:
+                if reading.targets:
                     f[10 + sign] += size
-                    if min(abs(j - match.start) for j in places) <= REACH:
+                    if near:
                         f[8 + sign] += size
-        net = f[0] + f[2] - f[1] - f[3]
-        f[12] = np.tanh(net / 2)
-        f[13], f[14] = max(net, 0) ** 0.5, max(-net, 0) ** 0.5
-        f[15] = f[:4].sum() == 0
-        f[16], f[17] = np.tanh(f[6] - f[7]), np.tanh(f[10] - f[11])
-        f[18], f[19] = np.tanh(f[2] - f[3]), np.tanh(f[0] - f[1])
-        f[20] = "?" in " ".join(text)[:200]
         f[21] = min(total, 80) / 80
         f[23] = targets / max(total, 10) * 5
-        f[:12] = np.sqrt(f[:12])
-        return found
+        return f

@@ -14,9 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from classifiers.calibration import vector_scaling
-from classifiers.features import Tensors, WordFeatures
+from classifiers.decisions import UNCLEAR_BELOW, Expected
+from classifiers.extras import StanceExtras
+from classifiers.features import Tensors, WordFeatures, product, row_a_class
 from classifiers.lexicon import Lexicon, LexiconFeatures
-from classifiers.taxonomy import load_taxonomy
+from classifiers.mention import MASK
+from classifiers.taxonomy import Topic, load_taxonomy
 from classifiers.text import sentences
 
 __all__ = ["StanceClassifier"]
@@ -29,18 +32,29 @@ class StanceClassifier(BaseEstimator):
     r"""Target-aware stance classifier: TF-IDF of words and word pairs, and an authored lexicon.
 
     One multinomial logistic regression for all topics on augmented features
-    :math:`[x, x \cdot 1_{t=1}, \ldots, x \cdot 1_{t=T}]`, so that words with the same polarity everywhere
+    :math:`[s x, x \cdot 1_{t=1}, \ldots, x \cdot 1_{t=T}]`, so that words with the same polarity everywhere
     are learned once and those that differ by topic are learned for the topic
     (H. Daumé III, "Frustratingly Easy Domain Adaptation", ACL 2007).
 
     Parameters
     ----------
-    C : float, default=1.0
+    C : float, default=3.0
         Inverse strength of the L2 penalty.
     min_df : int, default=2
         Terms in fewer training texts are dropped.
     balance : float, default=0.5
         0 keeps the class shares of the training data, 1 makes classes equal.
+    sharing : float, default=1.0
+        :math:`s` above: how much topics learn from each other. Less pays where they have little in common and
+        examples of their own; with 0 they share the lexicon's entries alone.
+    chars : bool, default=False
+        Character n-grams as well: for tweets and other text of unusual spelling.
+    mention : bool, default=False
+        Texts mark what is judged as ``[[name]]`` (:func:`classifiers.mention.mark`): the words around it
+        count by side, and its own words apart from the text's.
+    embedding : bool, default=False
+        Word vectors (:class:`Embedding`) as well: the direction of the text's and, around mentions, n-grams
+        of words grouped by them.
 
     Attributes
     ----------
@@ -57,10 +71,24 @@ class StanceClassifier(BaseEstimator):
     ['favor', 'against']
     """
 
-    def __init__(self, C: float = 1.0, min_df: int = 2, balance: float = 0.5) -> None:  # noqa: N803
+    def __init__(
+        self,
+        C: float = 3.0,  # noqa: N803
+        min_df: int = 2,
+        balance: float = 0.5,
+        *,
+        chars: bool = False,
+        mention: bool = False,
+        embedding: bool = False,
+        sharing: float = 1.0,
+    ) -> None:
         self.C = C
         self.min_df = min_df
         self.balance = balance
+        self.chars = chars
+        self.mention = mention
+        self.embedding = embedding
+        self.sharing = sharing
 
     def fit(
         self,
@@ -91,20 +119,31 @@ class StanceClassifier(BaseEstimator):
         for stance in self.classes_:
             share = weight[labels == stance].sum() / weight.sum()
             weight[labels == stance] *= (1 / len(self.classes_) / share) ** self.balance
-        self.words_ = WordFeatures(self.min_df).fit(X)
+        texts = [sentences(text) for text in X]
+        self.extras_ = StanceExtras(
+            self.min_df, chars=self.chars, mention=self.mention, embedding=self.embedding
+        ).fit(texts)
+        self.words_ = WordFeatures(self.min_df).fit_parts(self.extras_.masked(texts))
         self._set_lexicon()
         model = LogisticRegression(C=self.C, max_iter=600).fit(
-            self._features([sentences(text) for text in X], topics), labels, sample_weight=weight
+            self._features(texts, topics), labels, sample_weight=weight
         )
+        entries, count = len(self._lexicon.lexicon.entries), len(self.topics_)
+        shared = (model.coef_.shape[1] - count - entries) // (count + 1)
+        model.coef_[:, count : count + shared] *= self.sharing  # so that features need not be scaled later
         # Half precision, as stored: what is trained and what is loaded must be the same model.
-        self.coef_ = np.ascontiguousarray(model.coef_, dtype=np.float16).astype(np.float32)
-        self.intercept_ = model.intercept_.astype(np.float32)
+        coef, intercept = row_a_class(model)
+        self.coef_ = np.ascontiguousarray(coef, dtype=np.float16).astype(np.float32)
+        self.intercept_ = intercept.astype(np.float32)
+        self._set_weights(entries)
         self.temperature_ = 1.0
         self.bias_ = np.zeros(len(self.classes_))
         return self
 
     def calibrate(self, scores: NDArray[Any], y: Sequence[str]) -> StanceClassifier:
         """Fit temperature and class biases on out-of-fold scores (:func:`vector_scaling`).
+
+        Also notes in ``expected_`` how sure it then is of these rows.
 
         Parameters
         ----------
@@ -113,6 +152,8 @@ class StanceClassifier(BaseEstimator):
         """
         truth = np.searchsorted(self.classes_, np.asarray(y, dtype=str))
         self.temperature_, self.bias_ = vector_scaling(scores, truth)
+        best = softmax(scores / self.temperature_ + self.bias_, axis=1).max(axis=1)
+        self.expected_ = Expected(float(best.mean()), float((best < UNCLEAR_BELOW).mean()))
         return self
 
     def decision_function(self, X: Sequence[str], topics: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
@@ -146,28 +187,55 @@ class StanceClassifier(BaseEstimator):
         return np.asarray(self.classes_[self.predict_proba(X, topics).argmax(axis=1)])
 
     def _set_lexicon(self) -> None:
-        self._lexicon = LexiconFeatures(Lexicon.shipped(), load_taxonomy())
+        objects = load_taxonomy()
+        if self.mention:
+            objects = tuple(Topic(name, "", (), (), (MASK,), 0.0) for name in map(str, self.topics_))
+        self._lexicon = LexiconFeatures(Lexicon.shipped(), objects)
 
     def _scores(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> NDArray[np.float32]:
-        if not len(texts):
+        """As the augmented features times the coefficients, without building them: half the time."""
+        count = len(texts)
+        if not count:
             return np.zeros((0, len(self.classes_)), dtype=np.float32)
-        return np.asarray(self._features(texts, topics) @ self.coef_.T + self.intercept_, dtype=np.float32)
+        *base, entries = self._blocks(texts, topics)
+        known = {str(topic): place for place, topic in enumerate(self.topics_)}
+        places = [known.get(topic, len(known)) for topic in topics]
+        by_topic = product(base, self._of_base).reshape(count, len(known) + 1, -1)
+        scores = by_topic[np.arange(count), places] + entries @ self._of_entries + self._offsets[places]
+        return np.asarray(scores, dtype=np.float32)
+
+    def _set_weights(self, entries: int) -> None:
+        """Sort the coefficients by what they are multiplied with; one row of offsets a topic, and none."""
+        count = len(self.topics_)
+        which, rest = np.split(self.coef_.T, [count])
+        size = (len(rest) - entries) // (count + 1)
+        shared, of_entries, own = np.split(rest, [size, size + entries])
+        of_topics = [shared + part for part in np.split(own, count)]
+        self._of_base = np.ascontiguousarray(np.hstack([*of_topics, shared]))
+        self._of_entries = np.ascontiguousarray(of_entries)
+        self._offsets = np.vstack([which, np.zeros_like(self.intercept_)]) + self.intercept_
+
+    def _blocks(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> list[Any]:
+        """Features that count once for all topics and once for the own one; last, the lexicon's entries."""
+        masked = self.extras_.masked(texts)
+        dense, entries = self._lexicon.transform(masked, topics)
+        more = self.extras_.transform(texts)
+        return [self.words_.transform(masked), dense * DENSE_WEIGHT, *more, entries * ENTRY_WEIGHT]
 
     def _features(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> sparse.csr_matrix:
-        dense, entries = self._lexicon.transform(texts, topics)
-        base = sparse.hstack(
-            [self.words_.transform(texts), sparse.csr_matrix(dense * DENSE_WEIGHT)], format="csr"
-        )
+        *blocks, entries = self._blocks(texts, topics)
+        base = sparse.hstack([sparse.csr_matrix(block) for block in blocks], format="csr")
         masks = [(np.asarray(topics, dtype=str) == topic).astype(np.float32) for topic in self.topics_]
         by_topic = [sparse.diags(mask) @ base for mask in masks]
         which = sparse.csr_matrix(np.stack(masks, axis=1))
-        return sparse.csr_matrix(sparse.hstack([which, base, entries * ENTRY_WEIGHT, *by_topic]))
+        return sparse.csr_matrix(sparse.hstack([which, base * self.sharing, entries, *by_topic]))
 
     def tensors(self) -> Tensors:
         """Stored form."""
         check_is_fitted(self)
         return {
             **self.words_.tensors("stance"),
+            **self.extras_.tensors(),
             "stance.coef": self.coef_.astype(np.float16),
             "stance.intercept": self.intercept_,
             "stance.calibration": np.array([self.temperature_, *self.bias_]),
@@ -181,7 +249,9 @@ class StanceClassifier(BaseEstimator):
         model = cls()
         model.classes_ = np.asarray(classes, dtype=str)
         model.topics_ = np.asarray(topics, dtype=str)
-        model.words_ = WordFeatures.from_tensors(tensors, "stance")
+        model.words_ = WordFeatures().restore(tensors, "stance")
+        model.extras_ = StanceExtras.from_tensors(tensors)
+        model.set_params(**model.extras_.settings())
         model.coef_ = tensors["stance.coef"].astype(np.float32)
         model.intercept_ = tensors["stance.intercept"]
         model.temperature_, model.bias_ = (
@@ -189,4 +259,5 @@ class StanceClassifier(BaseEstimator):
             tensors["stance.calibration"][1:],
         )
         model._set_lexicon()
+        model._set_weights(len(model._lexicon.lexicon.entries))
         return model

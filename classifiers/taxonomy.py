@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 
 import yaml
@@ -47,6 +47,7 @@ class Topic:
         return re.compile("|".join(self.target), re.IGNORECASE)
 
 
+@lru_cache(maxsize=1)  # both estimators and the assessor ask for it
 def load_taxonomy() -> tuple[Topic, ...]:
     """Topics that ship with the package, by id.
 

@@ -18,7 +18,10 @@ _SPACE = re.compile(r"[ \t\u00a0]+")
 
 # A sentence ends at a line break, or after . ! ? (and closing quotes) before white space and a capital,
 # a digit or an opening quote.
-_BREAK = re.compile(r"\n+|(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])|(?<=[。！？])")
+# (The first set of characters lets the search skip ahead.)
+_BREAK = re.compile(
+    r"[\n.!?…。！？](?:(?<=\n)\n*|(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])|(?<=[。！？]))"
+)
 # Full stops that do not end a sentence: titles, firms, months, initials such as "U.S." or "J."
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Gen|Gov|Sen|Rep|Lt|Col|St|Inc|Corp|Co|Ltd|Bros|vs|No|Jan|Feb|Mar|Apr|Jun|Jul"
@@ -48,13 +51,11 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     spans = []
     start = 0
     for gap in _BREAK.finditer(text):
-        end = (
-            gap.start() + len(gap.group())
-            if not gap.group().strip()
-            else gap.start() + len(gap.group().rstrip())
-        )
-        if "\n" not in gap.group() and _ABBREVIATION.search(text, max(start, gap.start() - 12), gap.start()):
+        found = gap.group()
+        mark = gap.start() + 1
+        if found[0] == "." and "\n" not in found and _ABBREVIATION.search(text, max(start, mark - 12), mark):
             continue
+        end = gap.start() + len(found.rstrip())
         spans.append((start, end))
         start = gap.end()
     spans.append((start, len(text)))
@@ -62,6 +63,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _strip(text: str, start: int, end: int) -> tuple[int, int] | None:
+    if start < end and not (text[start].isspace() or text[end - 1].isspace()):
+        return start, end
     piece = text[start:end]
     start += len(piece) - len(piece.lstrip())
     end -= len(piece) - len(piece.rstrip())

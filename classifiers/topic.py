@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,33 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
 from sklearn.utils.validation import check_is_fitted
 
-from classifiers.features import Tensors, WordFeatures, sum_groups
+from classifiers.embedding import Embedding, directions
+from classifiers.features import NgramFeatures, Tensors, WordFeatures, product, sum_groups
 from classifiers.gate import Gate
+from classifiers.hints import Hints
 from classifiers.taxonomy import Topic, load_taxonomy
 from classifiers.text import sentences
 
 __all__ = ["TopicClassifier"]
 
-STRONG_WEIGHT = 0.7
-NEVER = r"(?!)"  # matches nothing
+HINT_WEIGHT = 0.4
+LOSSES = ("log", "squared_hinge")
+CHARS = {"ngram_range": (2, 5), "analyzer": "char_wb"}
+SELF_TRAINING_SHARES = (0.2, 0.4, 0.6, 0.8)  # of the unlabelled texts, round by round
+SELF_TRAINING_OWN = 0.2  # least weight of the labelled texts, as a share of the others'
 THRESHOLDS = np.arange(0.2, 0.53, 0.02)
 THRESHOLD_USUAL = 0.36
 
 
 class TopicClassifier(BaseEstimator):
-    """Multi-label topic classifier: TF-IDF of words and word pairs, and the taxonomy's strong terms.
+    """Multi-label topic classifier: TF-IDF of words and word pairs, and authored hints.
 
-    One logistic regression a topic, so topics do not compete and none may apply. Where the taxonomy's gate is
-    closed the probability is 0; a topic without an entry in the taxonomy has no gate and no strong terms.
+    One logistic regression a topic, so topics do not compete and none may apply. A text that holds none of
+    the words that the taxonomy needs has probability 0; a topic without an entry there needs none and opens
+    the gate to every text.
 
     Parameters
     ----------
@@ -38,6 +46,15 @@ class TopicClassifier(BaseEstimator):
         Inverse strength of the L2 penalty.
     min_df : int, default=2
         Terms in fewer training texts are dropped.
+    chars : bool, default=False
+        Character n-grams as well; pays with some thousand training texts.
+    embedding : bool, default=False
+        The direction of the text's word vectors (:class:`Embedding`) as well; pays with few training texts,
+        then with a `C` near 0.1.
+    loss : {"log", "squared_hinge"}, default="log"
+        Of the training: logistic regression, or a linear support vector machine, which may order better with
+        some thousand training texts (with a `C` near 0.2). Its scores are no log-odds: its probabilities mean
+        something only after :meth:`calibrate`.
 
     Attributes
     ----------
@@ -56,15 +73,27 @@ class TopicClassifier(BaseEstimator):
     [['cloud'], []]
     """
 
-    def __init__(self, C: float = 10.0, min_df: int = 2) -> None:  # noqa: N803 - scikit-learn's name
+    def __init__(
+        self,
+        C: float = 10.0,  # noqa: N803 - scikit-learn's name
+        min_df: int = 2,
+        *,
+        chars: bool = False,
+        embedding: bool = False,
+        loss: str = "log",
+    ) -> None:
         self.C = C
         self.min_df = min_df
+        self.chars = chars
+        self.embedding = embedding
+        self.loss = loss
 
     def fit(
         self,
         X: Sequence[str],  # noqa: N803
         y: Iterable[Iterable[str]],
         sample_weight: NDArray[Any] | None = None,
+        unlabelled: Sequence[str] = (),
     ) -> TopicClassifier:
         """Learn from texts and the topics of each.
 
@@ -74,29 +103,71 @@ class TopicClassifier(BaseEstimator):
         y : iterable of iterables of str
             Topic ids of each text; empty for off topic.
         sample_weight : ndarray of shape (n_samples,), optional
+        unlabelled : sequence of str
+            More texts, to learn from the model's own surest decisions on them (self-training). They must come
+            from where `X` comes from: about the same share of each topic is assumed.
 
         Returns
         -------
         TopicClassifier
             Itself.
+
+        Raises
+        ------
+        ValueError
+            When `loss` is none of the two.
         """
+        if self.loss not in LOSSES:
+            message = f"loss: got {self.loss!r}, expected one of {', '.join(LOSSES)}"
+            raise ValueError(message)
         labels = [set(row) for row in y]
         self.classes_ = np.array(sorted(set().union(*labels)), dtype=str)
-        self.words_ = WordFeatures(self.min_df).fit(X)
+        self.words_ = WordFeatures(self.min_df).fit([*X, *unlabelled])
+        self.chars_ = NgramFeatures(self.min_df, CHARS).fit([*X, *unlabelled]) if self.chars else None
         self._set_taxonomy()
         features = self._features([sentences(text) for text in X])
+        more = self._features([sentences(text) for text in unlabelled]) if len(unlabelled) else None
         fitted = [
-            LogisticRegression(C=self.C, max_iter=1000).fit(
-                features, [topic in row for row in labels], sample_weight=sample_weight
-            )
+            self._fit_one(features, np.array([topic in row for row in labels]), sample_weight, more)
             for topic in self.classes_
         ]
         self.coef_ = np.vstack([model.coef_ for model in fitted]).astype(np.float32)
         self.intercept_ = np.concatenate([model.intercept_ for model in fitted]).astype(np.float32)
+        self._weights = np.ascontiguousarray(self.coef_.T)  # as products want them
         self.slopes_ = np.ones(len(self.classes_))
         self.shifts_ = np.zeros(len(self.classes_))
         self.thresholds_ = np.full(len(self.classes_), 0.5)
         return self
+
+    def _fit_one(
+        self,
+        features: sparse.csr_matrix,
+        truth: NDArray[np.bool_],
+        sample_weight: NDArray[Any] | None,
+        unlabelled: sparse.csr_matrix | None,
+    ) -> Any:
+        model = self._linear().fit(features, truth, sample_weight=sample_weight)
+        if unlabelled is None:
+            return model
+        own = np.ones(len(truth)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        positive = np.average(truth, weights=own)
+        for share in SELF_TRAINING_SHARES:
+            order = np.argsort(model.decision_function(unlabelled), kind="stable")
+            highest = order[len(order) - round(len(order) * share * positive) :]
+            lowest = order[: round(len(order) * share * (1 - positive))]
+            added = len(highest) + len(lowest)
+            weight = own * max(1.0, SELF_TRAINING_OWN * added / own.sum())
+            model = self._linear().fit(
+                sparse.vstack([features, unlabelled[highest], unlabelled[lowest]], format="csr"),
+                np.concatenate([truth, np.ones(len(highest), dtype=bool), np.zeros(len(lowest), dtype=bool)]),
+                sample_weight=np.concatenate([weight, np.ones(added)]),
+            )
+        return model
+
+    def _linear(self) -> Any:
+        if self.loss == "squared_hinge":
+            return LinearSVC(C=self.C, random_state=0)
+        return LogisticRegression(C=self.C, max_iter=1000)
 
     def calibrate(self, scores: NDArray[Any], y: Iterable[Iterable[str]]) -> TopicClassifier:
         """Fit Platt scaling and the threshold of each topic on out-of-fold scores.
@@ -124,8 +195,8 @@ class TopicClassifier(BaseEstimator):
     def decision_function(self, X: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
         """Raw scores before calibration and gate, shape (n_samples, n_topics)."""
         check_is_fitted(self)
-        features = self._features([sentences(text) for text in X])
-        return np.asarray(features @ self.coef_.T + self.intercept_, dtype=np.float32)
+        blocks = self._blocks(*_whole([sentences(text) for text in X]))
+        return np.asarray(product(blocks, self._weights) + self.intercept_, dtype=np.float32)
 
     def predict_proba(self, X: Sequence[str]) -> NDArray[np.float32]:  # noqa: N803
         """Probability of each topic.
@@ -136,11 +207,7 @@ class TopicClassifier(BaseEstimator):
             Columns as in ``classes_``; topics are independent, rows do not sum to 1.
         """
         check_is_fitted(self)
-        own = [sentences(text) for text in X]
-        parts = [part for group in own for part in group]
-        ends = np.cumsum([len(group) for group in own])
-        groups = [range(end - len(group), end) for group, end in zip(own, ends, strict=True)]
-        return self.predict_windows(parts, groups)
+        return self.predict_windows(*_whole([sentences(text) for text in X]))
 
     def predict_windows(self, parts: Sequence[str], windows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Probability of each topic for windows of sentences; every sentence is read once.
@@ -159,17 +226,11 @@ class TopicClassifier(BaseEstimator):
         check_is_fitted(self)
         out = np.zeros((len(windows), len(self.classes_)), dtype=np.float32)
         masks = [self.gate_.mask(part) for part in parts]
-        opened = np.zeros((len(windows), len(self.classes_)), dtype=bool)
-        for row, window in zip(opened, windows, strict=True):
-            mask = 0
-            for index in window:
-                mask |= masks[index]
-            row[:] = self.gate_.opened(mask)
-        rows = np.flatnonzero(opened.any(axis=1)).tolist()
+        rows = [i for i, window in enumerate(windows) if self.gate_.opens(masks, window)]
         if rows:
-            features = self._window_features(parts, [windows[i] for i in rows])
-            scores = features @ self.coef_.T + self.intercept_
-            out[rows] = expit(scores * self.slopes_ + self.shifts_) * opened[rows]
+            blocks = self._blocks(parts, [windows[i] for i in rows])
+            scores = product(blocks, self._weights) + self.intercept_
+            out[rows] = expit(scores * self.slopes_ + self.shifts_)
         return out
 
     def predict(self, X: Sequence[str]) -> list[list[str]]:  # noqa: N803
@@ -178,39 +239,37 @@ class TopicClassifier(BaseEstimator):
 
     def _set_taxonomy(self) -> None:
         known = {topic.id: topic for topic in load_taxonomy()}
-        topics = [
-            known.get(name) or Topic(name, "", needs=(), strong=(NEVER,), target=(NEVER,), unclear_below=0.0)
-            for name in map(str, self.classes_)
-        ]
-        self.gate_ = Gate(topics)
-        self._strong = [topic.strong_pattern for topic in topics]
+        names = [str(name) for name in self.classes_]
+        self.gate_ = Gate([known.get(name) or Topic(name, "", (), (), (), 0.0) for name in names])
+        # They are about the shipped topics: of no use where none of them is known.
+        self.hints_ = Hints.shipped() if known.keys() & set(names) else Hints({}, [])
 
-    def _features(self, own: Sequence[Sequence[str]]) -> sparse.csr_matrix:
-        parts = [part for group in own for part in group]
-        ends = np.cumsum([len(group) for group in own], dtype=int)
-        windows = [range(end - len(group), end) for group, end in zip(own, ends, strict=True)]
-        return self._window_features(parts, windows)
+    def _features(self, texts: Sequence[Sequence[str]]) -> sparse.csr_matrix:
+        return sparse.csr_matrix(sparse.hstack(self._blocks(*_whole(texts))))
 
-    def _window_features(self, parts: Sequence[str], windows: Sequence[Sequence[int]]) -> sparse.csr_matrix:
-        used = sorted({index for window in windows for index in window})
-        place = {index: i for i, index in enumerate(used)}
-        summing = sum_groups([[place[index] for index in window] for window in windows], len(used))
-        words = self.words_.weigh(summing @ self.words_.counts([parts[index] for index in used]))
-        hits = np.zeros((len(used), len(self._strong)), dtype=np.float32)
-        for row, index in zip(hits, used, strict=True):
-            touched = self.gate_.touched(self.gate_.mask(parts[index]))
-            for column in touched:  # strong terms count in sentences that hold a needed term
-                row[column] = len(self._strong[column].findall(parts[index]))
-        sums = np.asarray(summing @ hits)
-        first = hits[[place[window[0]] for window in windows]] if len(windows) else sums
-        strong = np.hstack([sums > 0, np.log1p(sums), first > 0]).astype(np.float32) * STRONG_WEIGHT
-        return sparse.csr_matrix(sparse.hstack([words, sparse.csr_matrix(strong)]))
+    def _blocks(self, parts: Sequence[str], windows: Sequence[Sequence[int]]) -> list[sparse.csr_matrix]:
+        used = set(chain.from_iterable(windows))
+        read = [part if index in used else "" for index, part in enumerate(parts)]
+        summing = sum_groups(windows, len(parts))
+        blocks = [self.words_.weigh(summing @ self.words_.counts(read))]
+        if self.chars_ is not None:
+            blocks.append(self.chars_.weigh(summing @ self.chars_.counts(read)))
+        if self.embedding:
+            blocks.append(sparse.csr_matrix(directions(summing @ Embedding.shared().sums(read))))
+        hints = self.hints_.matrix(read)
+        first = hints[[window[0] for window in windows]]
+        for found in (summing @ hints, first):
+            found.data[:] = HINT_WEIGHT  # there or not, in the window and in its first sentence
+            blocks.append(found)
+        return blocks
 
     def tensors(self) -> Tensors:
         """Stored form."""
         check_is_fitted(self)
         return {
             **self.words_.tensors("topic"),
+            **(self.chars_.tensors("topic.chars") if self.chars_ is not None else {}),
+            "topic.embedding": np.array([self.embedding]),
             "topic.coef": self.coef_,
             "topic.intercept": self.intercept_,
             "topic.calibration": np.stack([self.slopes_, self.shifts_, self.thresholds_]),
@@ -219,11 +278,20 @@ class TopicClassifier(BaseEstimator):
     @classmethod
     def from_tensors(cls, tensors: Tensors, classes: Sequence[str]) -> TopicClassifier:
         """Inverse of :meth:`tensors`."""
-        model = cls()
+        model = cls(chars="topic.chars.terms" in tensors, embedding=bool(tensors["topic.embedding"][0]))
+        model.chars_ = NgramFeatures(1, CHARS).restore(tensors, "topic.chars") if model.chars else None
         model.classes_ = np.asarray(classes, dtype=str)
-        model.words_ = WordFeatures.from_tensors(tensors, "topic")
+        model.words_ = WordFeatures().restore(tensors, "topic")
         model.coef_ = tensors["topic.coef"]
         model.intercept_ = tensors["topic.intercept"]
+        model._weights = np.ascontiguousarray(model.coef_.T)
         model.slopes_, model.shifts_, model.thresholds_ = tensors["topic.calibration"]
         model._set_taxonomy()
         return model
+
+
+def _whole(texts: Sequence[Sequence[str]]) -> tuple[list[str], list[range]]:
+    """Sentences of all texts, and the window of each text that holds all of its own."""
+    parts = [part for text in texts for part in text]
+    ends = np.cumsum([len(text) for text in texts], dtype=int)
+    return parts, [range(end - len(text), end) for text, end in zip(texts, ends.tolist(), strict=True)]

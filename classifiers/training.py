@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from classifiers.errors import DataError
@@ -32,7 +33,7 @@ __all__ = [
 STANCES = ("favor", "against", "neutral")
 FOLDS = 5
 # Real rows are what the model will meet; measured on out-of-fold scores, 2 to 5 give the same within noise.
-REAL_WEIGHT_TOPIC = 2.0
+REAL_WEIGHT_TOPIC = 4.0
 REAL_WEIGHT_STANCE = 3.0
 CALIBRATION_ROWS_MIN = 200
 EXAMPLES_MIN = 20
@@ -40,12 +41,18 @@ EXAMPLES_MIN = 20
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A labelled text: its topics, and the stance toward each; `source` names the outlet of a real one."""
+    """A labelled text: its topics, and the stance toward each.
+
+    `source` names the outlet of a real one; `batch` the batch of written articles that a paragraph is from;
+    `id` the row in its file (its number where the row has no id), for reports that must not quote texts.
+    """
 
     text: str
     topics: tuple[str, ...] = ()
     stance: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    batch: str = ""
+    id: str = ""
 
 
 def load_examples(path: Path) -> list[Example]:
@@ -57,17 +64,22 @@ def load_examples(path: Path) -> list[Example]:
         With file and line when a row is missing something or names an unknown stance.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = path.read_bytes()
+        text = content.decode()
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
         raise DataError(message) from None
-    return _parse(lines, str(path))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        message = f"{path}:{line}: byte {content[error.start]:#x} is no UTF-8: save the file as UTF-8"
+        raise DataError(message) from None
+    return _parse(text, str(path))
 
 
 def shipped_examples() -> list[Example]:
     """Passages written for this project, as they come with the package."""
     source = resources.files("classifiers.data").joinpath("passages.jsonl")
-    return _parse(source.read_text(encoding="utf-8").splitlines(), "passages.jsonl")
+    return _parse(source.read_text(encoding="utf-8"), "passages.jsonl")
 
 
 def real_examples(texts: Path, split: Literal["train", "dev"]) -> list[Example]:
@@ -104,20 +116,28 @@ def real_examples(texts: Path, split: Literal["train", "dev"]) -> list[Example]:
             raise DataError(message)
         row = rows[label["id"]]
         examples.append(
-            Example(clean_feed(row["text"]), tuple(label["topics"]), label["stance"], row["source"])
+            Example(
+                clean_feed(row["text"]),
+                tuple(label["topics"]),
+                label["stance"],
+                row["source"],
+                id=label["id"],
+            )
         )
     return examples
 
 
-def _parse(lines: Iterable[str], origin: str) -> list[Example]:
+def _parse(text: str, origin: str) -> list[Example]:
     examples = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # JSON strings may hold other line separators
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             topics = tuple(row["topics"])
-            example = Example(str(row["text"]), topics, {topic: row["stance"][topic] for topic in topics})
+            stance = {topic: row["stance"][topic] for topic in topics}
+            batch, row_id = str(row.get("batch", "")), str(row.get("id") or f"row {number}")
+            example = Example(str(row["text"]), topics, stance, batch=batch, id=row_id)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = (
                 f'{origin}:{number}: expected {{"text", "topics": [...], "stance": {{topic: label}}}},'
@@ -148,8 +168,9 @@ def train_models(
 ) -> tuple[TopicClassifier, StanceClassifier]:
     """Fit both estimators and calibrate them on out-of-fold scores.
 
-    Calibration uses the real rows alone when there are at least 200, in folds by source, because their class
-    shares are those of the stream; otherwise all rows.
+    Calibration uses the real rows and the paragraphs of written articles when there are at least 200, in
+    folds by source or batch, because their class shares are nearest to those of a stream; otherwise all rows.
+    Stance is calibrated on real rows alone when there are enough.
 
     Parameters
     ----------
@@ -165,7 +186,8 @@ def train_models(
     Raises
     ------
     DataError
-        With fewer than 20 texts, or none with a topic.
+        With fewer than 20 texts, none with a topic, a single stance, or so few texts of a topic, without it
+        or of a stance that a fold would not know them.
     """
     topical = sum(bool(example.topics) for example in examples)
     if len(examples) < EXAMPLES_MIN or topical == 0:
@@ -174,10 +196,13 @@ def train_models(
             " needed, with and without each topic (some hundreds for a usable model)"
         )
         raise DataError(message)
-    real = [example for example in examples if example.source]
-    judged = real if len(real) >= CALIBRATION_ROWS_MIN else list(examples)
-    kept = [example for example in examples if not example.source] if judged is real else []
-    classes = sorted({topic for example in examples for topic in example.topics})
+    near = [example for example in examples if example.source or example.batch]
+    judged = near if len(near) >= CALIBRATION_ROWS_MIN else list(examples)
+    kept = (
+        [example for example in examples if not (example.source or example.batch)] if judged is near else []
+    )
+    groups = [example.source or example.batch or str(i) for i, example in enumerate(judged)]
+    folds = _folds(kept, judged, groups)
 
     def fit_topic(part: Sequence[Example]) -> TopicClassifier:
         rows = [*kept, *part]
@@ -188,12 +213,10 @@ def train_models(
         texts, topics, stances, weight = _pairs([*kept, *part])
         return StanceClassifier().fit(texts, topics, stances, np.array(weight))
 
-    topic_scores = np.zeros((len(judged), len(classes)), dtype=np.float32)
+    topic_scores = np.zeros((len(judged), len(_topics(examples))), dtype=np.float32)
     judged_pairs = _pairs(judged)
     owner = [i for i, example in enumerate(judged) for _ in example.topics]
-    stance_scores = np.zeros((len(owner), len(STANCES)), dtype=np.float32)
-    groups = [example.source or str(i) for i, example in enumerate(judged)]
-    folds = GroupKFold(FOLDS, shuffle=True, random_state=7).split(groups, groups=groups)
+    stance_scores = np.zeros((len(owner), len(_stances(examples))), dtype=np.float32)
     for number, (seen, held_out) in enumerate(folds, start=1):
         progress(f"fold {number} of {FOLDS}")
         part = [judged[i] for i in seen]
@@ -203,7 +226,56 @@ def train_models(
         stance_scores[pairs] = fit_stance(part).decision_function(texts, [judged_pairs[1][i] for i in pairs])
     progress("all rows")
     topic_model = fit_topic(judged).calibrate(topic_scores, [example.topics for example in judged])
-    return topic_model, fit_stance(judged).calibrate(stance_scores, judged_pairs[2])
+    # Stance is harder to tell in real texts than in written ones: confidence must hold there.
+    real = [pair for pair, i in enumerate(owner) if judged[i].source]
+    trusted = real if len(real) >= CALIBRATION_ROWS_MIN else list(range(len(owner)))
+    stance_model = fit_stance(judged)
+    return topic_model, stance_model.calibrate(
+        stance_scores[trusted], [judged_pairs[2][pair] for pair in trusted]
+    )
+
+
+def _topics(examples: Iterable[Example]) -> list[str]:
+    return sorted({topic for example in examples for topic in example.topics})
+
+
+def _stances(examples: Iterable[Example]) -> list[str]:
+    return sorted({example.stance[topic] for example in examples for topic in example.topics})
+
+
+def _folds(
+    kept: Sequence[Example], judged: Sequence[Example], groups: Sequence[str]
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows to learn from (beside `kept`) and to hold out, a pair a fold; all know every topic and stance."""
+    rows = [*kept, *judged]
+    topics, stances = _topics(rows), _stances(rows)
+    if len(stances) == 1:
+        message = f"all labelled texts have the stance {stances[0]}: at least two stances are needed"
+        raise DataError(message)
+    if len(set(groups)) < FOLDS:
+        message = (
+            f"labelled texts of {len(set(groups))} batches or sources: calibration leaves out one after the"
+            f" other and needs at least {FOLDS}; without `batch` each text counts as one"
+        )
+        raise DataError(message)
+    folds = list(GroupKFold(FOLDS, shuffle=True, random_state=7).split(groups, groups=groups))
+    kinds = {
+        **{f"with the topic {topic}": [topic in row.topics for row in rows] for topic in topics},
+        **{f"without the topic {topic}": [topic not in row.topics for row in rows] for topic in topics},
+        **{f"of the stance {stance}": [stance in _stances([row]) for row in rows] for stance in stances},
+    }
+    for name, flags in kinds.items():
+        own, others = np.split(np.array(flags), [len(kept)])
+        if not own.any() and not all(others[seen].any() for seen, _ in folds):
+            message = (
+                f"too few labelled texts {name}: {others.sum()}; training leaves out a part after the other"
+                " (by batch or source, where given) and must find some in the rest"
+            )
+            raise DataError(message)
+        if not others.any() and "topic" in name:
+            message = f"no labelled text {name} has a batch or source; calibration uses those that have"
+            raise DataError(message)
+    return folds
 
 
 def _pairs(examples: Iterable[Example]) -> tuple[list[str], list[str], list[str], list[float]]:

@@ -5,11 +5,12 @@ A batch of records goes through these steps:
 1. **receive**: drop what belongs to a partition that has moved away (its new owner gets it again), and
    insist on the order of the log (``stream.order`` says why);
 2. **decode**: bytes to :class:`Event`, or a dead letter;
-3. **judge**: first version, correction, retraction or duplicate (``stream.tables.judge``);
+3. **judge**: first version, correction, retraction or duplicate (``stream.tables.judge``), by what is not
+   too old to be kept (``stream.retention``);
 4. **classify**: one vectorised call for the whole batch, in a thread;
 5. **emit**: assessments and dead letters, and wait until the broker has them;
-6. **count**: state of each partition, one write per touched key;
-7. **confirm**: wait until the changelog has the state;
+6. **count**: state of each partition, one write per touched key; sweep a stretch of what has expired;
+7. **confirm**: wait until the changelog has the state, and nobody else's (``stream.fencing``);
 8. **acknowledge**.
 
 Where a crash can hit, and what follows on redelivery:
@@ -18,7 +19,9 @@ Where a crash can hit, and what follows on redelivery:
   with the same content (consumers take the last record per event id and version);
 * between 5 and 7: some keys are stored and some are not. Each key skips what it has applied (its offset
   says so) and takes what it lacks; decisions are the same because they depend on lower offsets only;
-* after 7: everything is skipped, all touched keys are written once more, and the batch is acknowledged.
+* after 7: everything is skipped, all touched keys are written once more, and the batch is acknowledged;
+* a worker that stands still anywhere for so long that its partitions move: what it writes when it wakes up is
+  put right by the new owner (``stream.fencing``).
 
 An error that nobody foresaw ends the process at once (:func:`give_up`): after ``noack_take`` Faust would
 go on without ever committing again.
@@ -27,24 +30,30 @@ go on without ever committing again.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from aiokafka import TopicPartition
 from faust.types import TP
+from prometheus_client.context_managers import Timer
 
 from classifiers.assessor import Assessor
 from classifiers.decisions import TopicDecision
 from classifiers.language import SUPPORTED, language_of
 from stream.app import StreamApp
-from stream.errors import Reason, RejectedEvent, Stage, StateError
-from stream.metrics import Metrics
+from stream.errors import Reason, RejectedEvent, Stage, StancewatchError
+from stream.fencing import Fence
+from stream.metrics import OTHER, Metrics
+from stream.monitor import CommitClock, SourceClock, exemplar
 from stream.order import LogOrder
-from stream.records import check_key, dead_letter, origin, record_time
+from stream.reading import first_missing
+from stream.records import Item, check_key, dead_letter, origin, record_time
+from stream.retention import Retention
 from stream.schema import Event, decode_event, encode, make_assessment
 from stream.settings import Settings
 from stream.tables import (
@@ -57,12 +66,16 @@ from stream.tables import (
     accept,
     apply_changes,
     counts_key,
+    entry_at,
+    forget,
     hour_of,
     identity_key,
     judge,
+    outcome_of,
     read_counts,
     read_identity,
     stored,
+    trim,
 )
 
 __all__ = ["EventProcessor", "register_agent"]
@@ -74,41 +87,6 @@ EXIT_SOFTWARE = 70  # EX_SOFTWARE of sysexits.h: the supervisor restarts us
 
 class UnclassifiableError(Exception):
     """The model failed on a batch of several events; they are taken one by one."""
-
-
-@dataclass(slots=True)
-class Item:
-    """One record on its way through the batch; each step fills its part."""
-
-    source: Any
-    """The Faust event: ``message`` with topic, partition, offset, key, value; ``ack()``."""
-    event: Event | None = None
-    rejection: RejectedEvent | None = None
-    judgement: Judgement | None = None
-    decisions: Sequence[TopicDecision] = ()
-    language: str = "en"
-
-    @property
-    def partition(self) -> int:
-        """Kafka partition."""
-        return int(self.source.message.partition)
-
-    @property
-    def offset(self) -> int:
-        """Kafka offset."""
-        return int(self.source.message.offset)
-
-    @property
-    def needs_classifier(self) -> bool:
-        """Accepted for the first time, with a vote to cast."""
-        return (
-            self.event is not None
-            and self.rejection is None
-            and self.judgement is not None
-            and not self.judgement.duplicate
-            and self.judgement.redelivered is None
-            and not self.event.retracted
-        )
 
 
 class EventProcessor:
@@ -131,12 +109,19 @@ class EventProcessor:
         self.metrics = metrics
         self.settings = settings
         self.future_tolerance = timedelta(hours=settings.future_tolerance_hours)
-        self.acknowledged: dict[int, tuple[int, float]] = {}
-        """Highest acknowledged offset of each partition and when (monotonic seconds)."""
-        self.order = LogOrder(self._seek)
+        self.acknowledged = CommitClock()
+        self.sources = SourceClock(metrics)
+        self.order = LogOrder(self._seek, self._missing)
+        self.retention = Retention(app.counts, app.identities, settings)
+        self.fence = Fence(app, metrics)
+        self.busy = asyncio.Lock()
+        """Held while a batch is on its way from judging to acknowledging; so its writes are not in hand."""
 
     async def _seek(self, place: TP, offset: int) -> None:
         await self.app.seek({place: offset})
+
+    async def _missing(self, place: TP, begin: int, end: int, known: Collection[int]) -> int | None:
+        return await first_missing(self.settings, TopicPartition(*place), begin, end, known)
 
     async def process(self, batch: Sequence[Any]) -> None:
         """Take one batch of Faust events from bytes to acknowledged."""
@@ -144,29 +129,41 @@ class EventProcessor:
         if not items:
             return
         self.metrics.batch_events.observe(len(items))
-        for item in items:
-            self.decode(item)
-        try:
-            await self.handle(items)
-        except UnclassifiableError:
-            log.warning("a batch of %d events could not be classified; taking them one by one", len(items))
-            for item in items:
-                await self.handle([item])
+        with self.metrics.batch_seconds.time():
+            with self._timed("decode"):
+                for item in items:
+                    self.decode(item)
+            async with self.busy:
+                try:
+                    await self.handle(items)
+                except UnclassifiableError:
+                    log.warning(
+                        "a batch of %d events could not be classified; taking them one by one", len(items)
+                    )
+                    for item in items:
+                        await self.handle([item])
+
+    def _timed(self, stage: str) -> Timer:
+        return self.metrics.stage_seconds.labels(stage).time()
 
     async def handle(self, items: Sequence[Item]) -> None:
         """Take decoded records through the steps from judging to acknowledging."""
         by_partition = _group(items, lambda item: item.partition)
         identities: dict[bytes, Identity] = {}
-        for members in by_partition.values():
-            self.judge(members, identities)
-        await self.classify([item for item in items if item.needs_classifier], alone=len(items) == 1)
-        await self.emit(items)
+        with self._timed("judge"):
+            for members in by_partition.values():
+                self.judge(members, identities)
+        with self._timed("classify"):
+            await self.classify([item for item in items if item.needs_classifier], alone=len(items) == 1)
+        with self._timed("emit"):
+            await self.emit(items)
         if self.lost_partitions(items):
             return
-        for members in by_partition.values():
-            self.count(members, identities)
-        await self.app.identities.wait_for_changelog()
-        await self.app.counts.wait_for_changelog()
+        with self._timed("count"):
+            for members in by_partition.values():
+                self.count(members, identities)
+        with self._timed("confirm"):
+            await self.fence.confirm()
         self.acknowledge(items)
         self.metrics.last_event.set_to_current_time()
 
@@ -207,18 +204,31 @@ class EventProcessor:
     def judge(self, members: Sequence[Item], identities: dict[bytes, Identity]) -> None:
         """Tell first versions, corrections and duplicates apart; `identities` collects what is read."""
         with self.app.identities.partition_of(members[0].source):
+            clock = read_counts(self.app.counts, counts_key(members[0].partition, TOTAL))
             for item in members:
+                counted = item.offset <= clock.offset
+                if not counted:
+                    clock.pass_record(item.offset, item.written_at)
                 if item.event is None:
                     continue
+                if clock.is_settled(item.offset):
+                    item.judgement = Judgement(duplicate=True)  # counted, whatever it was: nothing follows
+                    continue
+                item.day = clock.day_at(item.offset)
                 key = identity_key(item.partition, item.event.id)
                 if key not in identities:
                     identities[key] = read_identity(self.app.identities, key)
                 identity = identities[key]
-                item.judgement = judge(identity, item.event.version, item.offset)
-                if not item.judgement.duplicate and item.judgement.redelivered is None:
-                    # The vote follows after classification; the entry already counts for the next record.
-                    entry = Accepted(item.event.version, item.offset, hour_of(item.event.published_at), {})
-                    accept(identity, entry)
+                oldest = item.day - self.settings.identity_days
+                item.judgement = judge(identity, item.event.version, item.offset, oldest)
+                if not item.judgement.duplicate:
+                    if not counted:
+                        clock.latest = max(clock.latest, item.event.published_at.timestamp())
+                    item.kept_from = clock.kept_from(self.settings.bucket_days)
+                    if item.judgement.redelivered is None:
+                        # The vote follows after classification; the entry already counts for the next record.
+                        hour = hour_of(item.event.published_at)
+                        accept(identity, Accepted(item.event.version, item.offset, hour, {}, day=item.day))
 
     # 4. classify
 
@@ -244,7 +254,8 @@ class EventProcessor:
             detail = f"{type(error).__name__}: {error}"
             items[0].rejection = RejectedEvent(Reason.UNCLASSIFIABLE, Stage.CLASSIFY, detail)
             return
-        self.metrics.classify_seconds.observe(time.perf_counter() - started)
+        longest = max(events, key=lambda event: len(event.text))
+        self.metrics.classify_seconds.observe(time.perf_counter() - started, exemplar(longest))
         for item, language, decided in zip(items, languages, decisions, strict=True):
             item.language, item.decisions = language, decided
 
@@ -265,7 +276,7 @@ class EventProcessor:
             if item.rejection is not None:
                 letter = dead_letter(message, item.rejection, now)
                 topic, value, headers = self.app.dead_letters, message.value, letter.headers()
-            elif item.event is not None and _is_new(item):
+            elif item.event is not None and item.is_new:
                 assessment = make_assessment(
                     item.event, item.decisions, self.assessor.name, now, language=item.language
                 )
@@ -280,49 +291,64 @@ class EventProcessor:
 
     def count(self, members: Sequence[Item], identities: dict[bytes, Identity]) -> None:
         """Write identities and counts of one partition; update the metrics of this process."""
+        partition = members[0].partition
+        committed = self.app.committed(partition)
         with self.app.counts.partition_of(members[0].source):
-            counted = read_counts(self.app.counts, counts_key(members[0].partition, TOTAL)).offset
+            before = read_counts(self.app.counts, counts_key(partition, TOTAL))
             changes = [self._change(item, identities) for item in members]
-            for key in {identity_key(item.partition, item.event.id) for item in members if item.event}:
+            touched = {identity_key(partition, item.event.id) for item in members if item.event}
+            for key in touched & identities.keys():
+                trim(identities[key], before.settled)
                 self.app.identities[key] = stored(identities[key])
-            skipped = apply_changes(self.app.counts, members[0].partition, changes)
+            skipped = apply_changes(self.app.counts, partition, changes, committed)
+            swept = self.retention.sweep(partition, before, committed, len(members))
         self.metrics.redelivered.inc(skipped)
+        for table, entries in zip(("counts", "identities"), swept, strict=True):
+            self.metrics.swept.labels(table).inc(entries)
         for item, change in zip(members, changes, strict=True):
-            if item.offset > counted:
+            if item.offset > before.offset:
                 self._observe(item, change.outcome)
 
     def _change(self, item: Item, identities: dict[bytes, Identity]) -> Change:
         event, judgement = item.event, item.judgement
         if item.rejection is not None or event is None or judgement is None:
             if event is not None and judgement is not None and not judgement.duplicate:
-                _forget(identities[identity_key(item.partition, event.id)], item.offset)
-            return Change(item.offset, Outcome.DEAD_LETTER)
+                forget(identities[identity_key(item.partition, event.id)], item.offset)
+            return Change(item.offset, Outcome.DEAD_LETTER, written_at=item.written_at)
         if judgement.duplicate:
-            return Change(item.offset, Outcome.DUPLICATE)
+            return Change(item.offset, Outcome.DUPLICATE, written_at=item.written_at)
         entry = judgement.redelivered
         if entry is None:
             votes: dict[str, str] = {decision.topic: decision.stance for decision in item.decisions}
-            unsupported = item.language not in SUPPORTED
-            entry = Accepted(event.version, item.offset, hour_of(event.published_at), votes, unsupported)
+            hour, unsupported = hour_of(event.published_at), item.language not in SUPPORTED
+            entry = Accepted(event.version, item.offset, hour, votes, unsupported, item.day)
             accept(identities[identity_key(item.partition, event.id)], entry)
-        change = Change(item.offset, _outcome(event, judgement, entry), event.published_at.timestamp())
+        bucket = item.kept(entry.hour)
+        outcome = outcome_of(judgement, entry, retracted=event.retracted, late=bucket is None)
+        change = Change(item.offset, outcome, event.published_at.timestamp(), written_at=item.written_at)
         if judgement.prior is not None:
             # Looked up again: with both versions in one batch, the vote was not known at the judgement.
-            prior = _entry_at(identities[identity_key(item.partition, event.id)], judgement.prior.offset)
-            change.casts.append((prior.hour, prior.votes, -1))
-        change.casts.append((entry.hour, entry.votes, 1))
+            prior = entry_at(identities[identity_key(item.partition, event.id)], judgement.prior.offset)
+            change.casts.append((item.kept(prior.hour), prior.votes, -1))
+        change.casts.append((bucket, entry.votes, 1))
         return change
 
     def _observe(self, item: Item, outcome: Outcome) -> None:
-        exemplar = (
-            {"event_id": item.event.id[:64]} if item.event is not None and item.event.id.isascii() else None
-        )
-        self.metrics.events.labels(outcome.value).inc()
+        metrics = self.metrics
+        metrics.events.labels(outcome.value).inc()
         if item.rejection is not None:
-            self.metrics.dead_letters.labels(item.rejection.stage.value, item.rejection.reason.value).inc()
+            metrics.dead_letters.labels(item.rejection.stage.value, item.rejection.reason.value).inc()
         elif item.event is not None and outcome is not Outcome.DUPLICATE:
+            event_id = exemplar(item.event)
             age = max(0.0, time.time() - item.event.published_at.timestamp())
-            self.metrics.event_age.observe(age, exemplar)
+            metrics.event_age.observe(age, event_id)
+            if item.needs_classifier:  # a retraction is not read
+                metrics.languages.labels(item.language if item.language in SUPPORTED else OTHER).inc()
+            self.sources.saw(item.event.source)
+            for decision in item.decisions:
+                if decision.stance_probability > 0:  # 0: the topic has no model of stance
+                    probability = metrics.stance_probability.labels(metrics.slot(decision.topic))
+                    probability.observe(decision.stance_probability, event_id)
 
     # 8. acknowledge
 
@@ -330,7 +356,7 @@ class EventProcessor:
         """Let Faust commit the offsets of these records."""
         for item in items:
             item.source.ack()
-            self.acknowledged[item.partition] = (item.offset, time.monotonic())
+            self.acknowledged.note(item.partition, item.offset)
 
 
 def register_agent(app: StreamApp, processor: EventProcessor) -> None:
@@ -352,8 +378,14 @@ def register_agent(app: StreamApp, processor: EventProcessor) -> None:
 
 def give_up(error: Exception) -> NoReturn:
     """End the process without committing: what it had in hand is delivered again."""
-    if isinstance(error, StateError):
+    if isinstance(error, StancewatchError):
         log.critical("%s", error)
+    elif os.strerror(errno.ENOSPC) in str(error):  # RocksDB raises bare exceptions
+        log.critical(
+            "the disk of the state (STANCEWATCH_DATA_DIR) is full; stopping, events in hand will be delivered"
+            " again once there is space: %s",
+            error,
+        )
     else:
         log.critical("unexpected error; stopping, events in hand will be delivered again", exc_info=error)
     logging.shutdown()
@@ -365,25 +397,3 @@ def _group(items: Iterable[Item], key: Callable[[Item], int]) -> dict[int, list[
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
-
-
-def _is_new(item: Item) -> bool:
-    return item.judgement is not None and not item.judgement.duplicate and item.judgement.redelivered is None
-
-
-def _entry_at(identity: Identity, offset: int) -> Accepted:
-    return next(entry for entry in identity.accepted if entry.offset == offset)
-
-
-def _forget(identity: Identity, offset: int) -> None:
-    identity.accepted = [entry for entry in identity.accepted if entry.offset != offset]
-
-
-def _outcome(event: Event, judgement: Judgement, entry: Accepted) -> Outcome:
-    if event.retracted:
-        return Outcome.RETRACTED
-    if judgement.prior is not None:
-        return Outcome.CORRECTED
-    if entry.unsupported:
-        return Outcome.UNSUPPORTED_LANGUAGE
-    return Outcome.ASSESSED if entry.votes else Outcome.OFF_TOPIC

@@ -22,8 +22,18 @@ import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from classifiers.errors import ClassifierError
+from stream.audit_command import audit
+from stream.dead_letters_command import dead_letters
+from stream.discover_command import discover
 from stream.errors import ConfigurationError, StancewatchError
+from stream.evaluate_command import evaluate
+from stream.export_command import export
+from stream.options import AccurateOption, BrokerOption, DebugOption, TextsOption, run, setup_logging
+from stream.serve_command import serve
 from stream.settings import Settings, load_settings
+from stream.startup import load_assessor
+from stream.suggest_command import emerging, suggest
+from stream.topics import TaxonomyOption, topics_app
 from stream.view import ReplayView, err, out, report, shows
 
 __all__ = ["app", "main"]
@@ -35,12 +45,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Topic and stance monitoring of news streams.\n\nExample: stancewatch replay seeds",
 )
-
-BrokerOption = Annotated[str | None, typer.Option(help="host:port of a Kafka broker (or STANCEWATCH_BROKER)")]
-TextsOption = Annotated[
-    Path | None, typer.Option(help="Folder of the texts of the labelled real rows (or STANCEWATCH_TEXTS)")
-]
-DebugOption = Annotated[bool, typer.Option(help="Full logs, and tracebacks of errors.")]
+app.add_typer(topics_app, name="topics")
+topics_app.command()(emerging)
+topics_app.command()(suggest)
+app.command()(audit)
+app.command()(discover)
+app.command()(evaluate)
+app.command()(export)
+app.command()(serve)
+app.add_typer(dead_letters)
 
 
 def _show_version(wanted: bool) -> None:
@@ -78,7 +91,8 @@ def replay(
     broker: BrokerOption = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Records per second.")] = None,
     speedup: Annotated[
-        float | None, typer.Option(min=0.001, help="Keep the gaps of published_at, divided by this.")
+        float | None,
+        typer.Option(min=0.001, help="Earliest first; gaps of published_at divided by this."),
     ] = None,
     loop: Annotated[
         bool, typer.Option(help="Again and again with new ids (#2, #3, ...) until Ctrl-C.")
@@ -102,7 +116,7 @@ def replay(
     from stream.replay import Pace, Replay, metrics_counts  # noqa: PLC0415 - keeps --help fast
     from stream.sources import read_paths  # noqa: PLC0415
 
-    _setup_logging(debug=debug)
+    setup_logging(debug=debug)
     if rate and speedup:
         message = "--rate and --speedup exclude each other"
         raise typer.BadParameter(message)
@@ -125,12 +139,14 @@ def replay(
         running = Replay(settings, progress=view.update, check_worker=check, stall_seconds=stall_seconds)
         started = time.monotonic()
         with view:
-            tally = asyncio.run(_follow(running, _rounds(records, loop=loop), Pace(rate, speedup), loop=loop))
+            tally = run(_follow(running, _rounds(records, loop=loop), Pace(rate, speedup), loop=loop))
         seconds = time.monotonic() - started
         exact = not metrics_url or shows(metrics_counts, metrics_url, tally.counts())
         report(tally, seconds, metrics_url, exact=exact, as_json=as_json)
         if keep and metrics_url:
             err.print("the worker goes on until Ctrl-C")
+            if settings.page:
+                err.print(f"page: {metrics_url.removesuffix('metrics')}")
             try:
                 while worker.process.poll() is None:
                     time.sleep(0.5)
@@ -152,7 +168,7 @@ def _announce(records: Sequence[Any], rate: float | None, speedup: float | None)
     times = [record.published_at for record in records if record.published_at is not None]
     seconds = len(records) / rate if rate else 0.0
     if speedup and times:
-        seconds = max(0.0, (max(times) - times[0]).total_seconds() / speedup)
+        seconds = max(0.0, (max(times) - min(times)).total_seconds() / speedup)
     if seconds > 60:  # noqa: PLR2004 - a minute
         err.print(f"publishing will take about {timedelta(seconds=round(seconds))}")
 
@@ -183,11 +199,18 @@ def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
     folder = Path(stack.enter_context(temporary_folder()))
     broker = stack.enter_context(EmbeddedBroker(folder))
     settings = settings.model_copy(
-        update={"broker": broker.address, "embedded": True, "replication": 1, "store": "memory"}
+        update={
+            "broker": broker.address,
+            "security_protocol": "PLAINTEXT",
+            "embedded": True,
+            "replication": 1,
+            "store": "memory",
+        }
     )
     environment = {
         "STANCEWATCH_BROKER": broker.address,
         "STANCEWATCH_EMBEDDED": "true",
+        "STANCEWATCH_SECURITY_PROTOCOL": "PLAINTEXT",
         "STANCEWATCH_STORE": "memory",
         "STANCEWATCH_REPLICATION": "1",
         "STANCEWATCH_COMMIT_INTERVAL_SECONDS": "0.3",
@@ -195,6 +218,7 @@ def _embedded(stack: ExitStack, settings: Settings) -> tuple[Settings, Any]:
         "STANCEWATCH_BATCH_SECONDS": "0.1",
         "STANCEWATCH_WINDOW_CLOCK": "event",
         **({"STANCEWATCH_MODEL": str(settings.model)} if settings.model else {}),
+        **({"STANCEWATCH_TAXONOMY": str(settings.taxonomy)} if settings.taxonomy else {}),
         "STANCEWATCH_METRICS_PORT": os.environ.get("STANCEWATCH_METRICS_PORT", "0"),
     }
     worker = stack.enter_context(WorkerProcess(folder / "worker", environment, keep_nothing=True))
@@ -215,19 +239,19 @@ def worker(
 
     Example: STANCEWATCH_BROKER=127.0.0.1:9092 stancewatch worker --metrics-port 9464
     """
-    _setup_logging(debug=debug, level=logging.INFO)
+    setup_logging(debug=debug)  # the Kafka client is silent at first: a refusal is told in one line by us
     settings = load_settings(
         broker=broker, data_dir=data_dir, metrics_host=metrics_host, metrics_port=metrics_port
     )
-    if not settings.broker:
-        message = "no Kafka broker is set: give --broker HOST:PORT or STANCEWATCH_BROKER"
-        raise ConfigurationError(message)
-    from stream.clients import create_topics  # noqa: PLC0415
+    from stream.clients import check_broker, check_partitions, create_topics  # noqa: PLC0415
+    from stream.reading import need_broker  # noqa: PLC0415
     from stream.worker import run_worker  # noqa: PLC0415
 
-    assessor = _assessor(settings)
-    if settings.create_topics:
-        asyncio.run(create_topics(settings))
+    need_broker(settings)
+    assessor = load_assessor(settings)
+    run(create_topics(settings) if settings.create_topics else check_broker(settings))
+    run(check_partitions(settings))
+    setup_logging(debug=debug, level=logging.INFO)
     run_worker(settings, assessor)
 
 
@@ -235,6 +259,8 @@ def worker(
 def classify(
     file: Annotated[Path, typer.Argument(help="JSON lines of events; - reads standard input")] = Path("-"),
     text: Annotated[bool, typer.Option("--text", help="The input is one plain article.")] = False,
+    taxonomy: TaxonomyOption = None,
+    accurate: AccurateOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Print the assessment of each event as JSON lines: the worker's model without a broker.
@@ -246,13 +272,13 @@ def classify(
     """
     from stream.offline import classify_lines, classify_text  # noqa: PLC0415
 
-    _setup_logging(debug=debug)
+    setup_logging(debug=debug)
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         message = f"cannot read {file}: {error.strerror}"
         raise ConfigurationError(message) from None
-    assessor = _assessor()
+    assessor = load_assessor(load_settings(taxonomy=taxonomy), accurate=accurate)
     if text and not content.strip():
         message = "the text is empty: give a FILE or pipe an article into standard input"
         raise ConfigurationError(message)
@@ -288,7 +314,7 @@ def train(
     from classifiers.storage import train_and_save  # noqa: PLC0415
     from classifiers.training import load_examples, real_examples, shipped_examples  # noqa: PLC0415
 
-    _setup_logging(debug=debug)
+    setup_logging(debug=debug)
     if into.exists() and not into.is_dir():
         message = f"--into {into}: expected a folder, it is a file"
         raise ConfigurationError(message)
@@ -320,54 +346,6 @@ def train(
 
 
 @app.command()
-def evaluate(
-    data: Annotated[
-        Path | None, typer.Option(help='JSON lines of {"text", "topics": [...], "stance": {topic: label}}')
-    ] = None,
-    texts: TextsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: DebugOption = False,
-) -> None:
-    """Measure topics and stance on labelled texts: a file of yours, or our development rows with --texts.
-
-    Example: stancewatch evaluate --data labelled.jsonl --json
-    """
-    from classifiers.evaluation import evaluate as measure  # noqa: PLC0415
-    from classifiers.evaluation import lines  # noqa: PLC0415
-    from classifiers.training import load_examples, real_examples  # noqa: PLC0415
-
-    _setup_logging(debug=debug)
-    texts = texts or (None if data else load_settings().texts)
-    if (data is None) == (texts is None):
-        message = "give either --data FILE or --texts FOLDER (or STANCEWATCH_TEXTS)"
-        raise typer.BadParameter(message)
-    examples = real_examples(texts, "dev") if texts else load_examples(data) if data else []
-    report = measure(_assessor(), examples)
-    if as_json:
-        out.print_json(json.dumps(report), indent=None)
-    else:
-        for line in lines(report):
-            out.print(line)
-
-
-@app.command()
-def topics(debug: DebugOption = False) -> None:
-    """List the topics that the model assigns and the stances of each.
-
-    Example: stancewatch topics
-    """
-    from classifiers.taxonomy import load_taxonomy  # noqa: PLC0415
-
-    _setup_logging(debug=debug)
-    described = {topic.id: topic.description for topic in load_taxonomy()}
-    for topic in _assessor().topics:
-        out.print(f"{topic:16} {described.get(topic, '(of your own labels)')}")
-    out.print(
-        "\nstances: favor, against, neutral (toward the topic's object); unclear when none is probable enough"
-    )
-
-
-@app.command()
 def doctor(broker: BrokerOption = None, debug: DebugOption = False) -> None:
     """Say whether broker, topics, model, data folder and port are fine; exit code 1 when one is not.
 
@@ -375,31 +353,13 @@ def doctor(broker: BrokerOption = None, debug: DebugOption = False) -> None:
     """
     from stream.doctor import examine  # noqa: PLC0415
 
-    _setup_logging(debug=debug, level=logging.CRITICAL)
+    setup_logging(debug=debug, level=logging.CRITICAL)
     findings = list(examine(load_settings(broker=broker)))
     for finding in findings:
-        out.print(f"{'fine ' if finding.fine else 'WRONG'}  {finding.what:12} {finding.detail}", markup=False)
+        said = "NOTE " if finding.note else "fine " if finding.fine else "WRONG"
+        out.print(f"{said}  {finding.what:12} {finding.detail}", markup=False)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(1)
-
-
-def _assessor(settings: Settings | None = None) -> Any:
-    from classifiers.storage import load, load_shipped  # noqa: PLC0415
-
-    settings = settings or load_settings()
-    return load(settings.model) if settings.model else load_shipped()
-
-
-def _setup_logging(*, debug: bool, level: int = logging.WARNING) -> None:
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-    if not debug and level != logging.INFO:  # the commands tell in one line what the client tells in ten
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    logging.getLogger("stancewatch").setLevel(logging.DEBUG if debug else level)
 
 
 if __name__ == "__main__":

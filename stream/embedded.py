@@ -137,11 +137,26 @@ class WorkerProcess:
         ``STANCEWATCH_*`` settings.
     keep_nothing : bool
         Kill it at the end instead of letting it commit and close: quicker where no state is kept.
+    debug : bool
+        Let it log everything.
+
+    Attributes
+    ----------
+    module : str
+        What ``python -m`` runs; tests put a program of their own around the worker.
+    command : str
+        Of it; whatever runs until it is stopped, and shows ``/readyz``.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, keep_nothing: bool = False) -> None:
+    module = "stream.cli"
+    command = "worker"
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, keep_nothing: bool = False, debug: bool = False
+    ) -> None:
         self.folder = folder
         self.keep_nothing = keep_nothing
+        self.debug = debug
         self.port = int(environment.get("STANCEWATCH_METRICS_PORT", "0")) or free_port()
         self.environment = {
             "STANCEWATCH_DATA_DIR": str(folder / "state"),
@@ -170,7 +185,7 @@ class WorkerProcess:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "stream.cli", "worker"]
+        command = [sys.executable, "-m", self.module, self.command, *(["--debug"] if self.debug else [])]
         self._child = _Child(command, self.environment, self.folder / "worker.log")
         return self
 
@@ -183,9 +198,10 @@ class WorkerProcess:
             With the last lines of the log.
         """
         if self._child is not None:
-            self._child.wait_until(self._ready, "the worker")
+            self._child.wait_until(self.is_ready, "the worker")
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether it processes events now."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
                 return bool(answer.status == 200)  # noqa: PLR2004

@@ -14,18 +14,16 @@ import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream.clients import client_options, create_topics, topic_partitions, unreachable
+from stream.clients import client_options, provide_topics, started, topic_partitions
 from stream.errors import BrokerError, StancewatchError
-from stream.schema import Assessment
+from stream.schema import Assessment, decode_assessment
 from stream.settings import Settings
 from stream.sources import Record
 
@@ -33,8 +31,6 @@ __all__ = ["Pace", "Replay", "Tally", "metrics_counts"]
 
 Place = tuple[int, int]
 """Partition and offset of a published record."""
-
-_assessment_decoder = msgspec.json.Decoder(Assessment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +42,26 @@ class Pace:
     rate : float or None
         Records per second.
     speedup : float or None
-        Keep the gaps of ``published_at``, divided by this.
+        Earliest ``published_at`` first, with its gaps divided by this.
     """
 
     rate: float | None = None
     speedup: float | None = None
 
-    def delay(self, index: int, moment: datetime | None, first: datetime | None) -> float:
-        """Seconds after the start at which the record with this index is due."""
-        if self.rate:
-            return index / self.rate
-        if self.speedup and moment is not None and first is not None:
-            return (moment - first).total_seconds() / self.speedup
-        return 0.0
+    def schedule(self, records: Sequence[Record]) -> list[tuple[float, Record]]:
+        """Records in the order in which they are published, each with the seconds after the start.
+
+        A record without ``published_at`` follows the one that it stands behind.
+        """
+        known = [record.published_at for record in records if record.published_at is not None]
+        if not self.speedup or not known:
+            return [(index / self.rate if self.rate else 0.0, record) for index, record in enumerate(records)]
+        earliest = moment = min(known)
+        due = []
+        for record in records:
+            moment = record.published_at or moment
+            due.append(((moment - earliest).total_seconds() / self.speedup, record))
+        return sorted(due, key=lambda pair: pair[0])
 
 
 @dataclass
@@ -145,7 +148,8 @@ class Replay:
         self.tally = Tally()
         self._open: dict[Place, Record] = {}
         self._early: dict[Place, Any] = {}
-        """Answers that overtook the confirmation of our own publishing, or that belong to somebody else."""
+        """Answers that may have overtaken the confirmation of our own publishing, while we await one."""
+        self._unconfirmed = 0
         self._stopped = False
         self._ends: dict[int, int] = {}
         self._last_news = time.monotonic()
@@ -160,7 +164,7 @@ class Replay:
         StancewatchError
             When nothing comes back, or the worker died.
         """
-        await create_topics(self.settings)
+        await provide_topics(self.settings)
         async with self._follower() as consumer, self._producer() as producer:
             following = asyncio.create_task(self._follow(consumer))
             try:
@@ -193,29 +197,22 @@ class Replay:
             max_request_size=self.settings.record_bytes_max + 65_536,
             linger_ms=5,
         )
-        try:
-            await producer.start()
-        except (KafkaConnectionError, OSError) as error:
-            await producer.stop()
-            raise unreachable(self.settings, error) from None
-        try:
+        async with started(producer, self.settings):
             yield producer
-        finally:
-            await producer.stop()
 
     async def _publish(self, producer: AIOKafkaProducer, records: Sequence[Record], pace: Pace) -> None:
-        first = next((record.published_at for record in records if record.published_at is not None), None)
         started = time.monotonic()
-        for index, record in enumerate(records):
-            due = started + pace.delay(index, record.published_at, first)
-            if (wait := due - time.monotonic()) > 0:
+        for seconds, record in pace.schedule(records):
+            if (wait := started + seconds - time.monotonic()) > 0:
                 self._last_news = time.monotonic() + wait
                 await asyncio.sleep(wait)
             if self._stopped:
                 return
+            self._unconfirmed += 1
             try:
                 sent = await producer.send(self.settings.events_topic, key=record.key, value=record.value)
             except MessageSizeTooLargeError:
+                self._confirm()
                 limit = self.settings.record_bytes_max
                 self._refuse(record, f"{len(record.value)} bytes, the topic takes records of up to {limit}")
                 continue
@@ -227,6 +224,7 @@ class Replay:
         error = done.exception()
         if error is not None:
             self._refuse(record, str(error) or type(error).__name__)
+            self._confirm()
             return
         metadata = done.result()
         place = (metadata.partition, metadata.offset)
@@ -235,7 +233,14 @@ class Replay:
         self._open[place] = record
         if place in self._early:
             self._take(self._early.pop(place), place)
+        self._confirm()
         self.progress(self.tally)
+
+    def _confirm(self) -> None:
+        """One send less is under way; with none, the answers that were kept belong to others."""
+        self._unconfirmed -= 1
+        if not self._unconfirmed:
+            self._early.clear()
 
     def _refuse(self, record: Record, why: str) -> None:
         self.tally.refused.append(f"{record.origin}: {why}")
@@ -253,8 +258,7 @@ class Replay:
             fetch_max_wait_ms=100,
             auto_offset_reset="earliest",
         )
-        await consumer.start()
-        try:
+        async with started(consumer, self.settings):
             partitions = await topic_partitions(
                 self.settings, self.settings.assessments_topic, self.settings.dead_letters_topic
             )
@@ -263,8 +267,6 @@ class Replay:
             for partition in partitions:
                 await consumer.position(partition)  # from here on; nothing published later is missed
             yield consumer
-        finally:
-            await consumer.stop()
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         async for message in consumer:
@@ -277,7 +279,7 @@ class Replay:
                 continue  # a dead letter of another topic
             if place in self._open:
                 self._take(message, place)
-            else:
+            elif self._unconfirmed:
                 self._early[place] = message
 
     def _take(self, message: Any, place: Place) -> None:
@@ -287,10 +289,10 @@ class Replay:
             reason = dict(message.headers).get("reason", b"unknown")
             self.tally.reasons[reason.decode(errors="replace")] += 1
         else:
-            try:
-                self.tally.take(_assessment_decoder.decode(message.value))
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            assessment = decode_assessment(message.value)
+            if assessment is None:
                 return  # not one of ours, whatever its headers say
+            self.tally.take(assessment)
             self.tally.assessed += 1
         del self._open[place]
         self._last_news = time.monotonic()
@@ -300,9 +302,7 @@ class Replay:
 
     async def _settle(self, consumer: AIOKafkaConsumer, following: asyncio.Task[None]) -> None:
         """Wait until nothing is open, or the worker has committed past everything and its output is read."""
-        admin = AIOKafkaAdminClient(**client_options(self.settings))
-        await admin.start()
-        try:
+        async with started(AIOKafkaAdminClient(**client_options(self.settings)), self.settings) as admin:
             while self._open:
                 self.check_worker()
                 if following.done():
@@ -317,8 +317,6 @@ class Replay:
                     )
                     raise StancewatchError(message)
                 await asyncio.sleep(0.1)
-        finally:
-            await admin.close()
 
     async def _committed_past(self, admin: AIOKafkaAdminClient) -> bool:
         try:
@@ -372,10 +370,9 @@ class Replay:
             batches = await consumer.getmany(timeout_ms=500)
             for message in (message for batch in batches.values() for message in batch):
                 event_id = (message.key or b"").decode(errors="replace")
-                if event_id in wanted:
-                    with contextlib.suppress(msgspec.DecodeError):
-                        version = _assessment_decoder.decode(message.value).version
-                        found[event_id] = max(found.get(event_id, 0), version)
+                assessment = decode_assessment(message.value) if event_id in wanted else None
+                if assessment is not None:
+                    found[event_id] = max(found.get(event_id, 0), assessment.version)
         return found
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Header",
     "TopicAssessment",
     "content_id",
+    "decode_assessment",
     "decode_event",
     "encode",
     "make_assessment",
@@ -127,6 +128,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         Where the record stood.
     failed_at : datetime
         Wall clock of the worker, UTC.
+    resent : sequence of Header
+        Of a record that was a dead letter before and was sent again: how often and from where.
     """
 
     key: bytes | None
@@ -138,6 +141,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     failed_at: datetime
+    resent: Sequence[Header] = ()
 
     def headers(self) -> list[Header]:
         """Kafka headers, values UTF-8."""
@@ -150,7 +154,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
             "offset": str(self.offset),
             "failed_at": self.failed_at.isoformat(),
         }
-        return [(name, value.encode("utf-8", "backslashreplace")) for name, value in fields.items()]
+        own = [(name, value.encode("utf-8", "backslashreplace")) for name, value in fields.items()]
+        return [*own, *self.resent]
 
 
 class _WireEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +189,7 @@ class _EnvelopeProbe(msgspec.Struct, frozen=True):
 _wire_decoder = msgspec.json.Decoder(_WireEvent)
 _cloud_decoder = msgspec.json.Decoder(_CloudEvent)
 _probe_decoder = msgspec.json.Decoder(_EnvelopeProbe)
+_assessment_decoder = msgspec.json.Decoder(Assessment)
 _encoder = msgspec.json.Encoder()
 
 
@@ -328,6 +334,16 @@ def make_assessment(
         language=language,
         unsupported_language=language not in SUPPORTED,
     )
+
+
+def decode_assessment(value: bytes | None) -> Assessment | None:
+    """An assessment that can be stored, or nothing: others may write to the topic too."""
+    try:
+        assessment = _assessment_decoder.decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    whole = assessment.published_at.tzinfo and assessment.assessed_at.tzinfo
+    return assessment if whole and 0 < assessment.version <= VERSION_MAX else None
 
 
 def content_id(content: str) -> str:

@@ -61,7 +61,7 @@ def read_paths(paths: Iterable[Path]) -> list[Record]:
     Raises
     ------
     ConfigurationError
-        When a path does not exist, has another ending, or nothing is found.
+        When a path does not exist, has another ending, nothing is found, or an article's date is unreadable.
     """
     records: list[Record] = []
     for path in paths:
@@ -114,16 +114,17 @@ def _line_record(line: bytes, place: str, origin: str) -> Record:
 def _read_article(file: Path) -> Record:
     text = file.read_bytes().decode("utf-8", errors="replace")
     modified = datetime.fromtimestamp(file.stat().st_mtime, tz=UTC)
-    event = article_event(text, name=file.stem, default_time=modified)
+    event = article_event(text, name=file.stem, default_time=modified, origin=str(file))
     return Record(event.id.encode(), encode(event), str(file), event.published_at, event.id, event.version)
 
 
-def article_event(text: str, *, name: str, default_time: datetime) -> Event:
+def article_event(text: str, *, name: str, default_time: datetime, origin: str = "article") -> Event:
     """Make an event from a text article.
 
     The form: first a summary and a headline (the headline is the shorter one without a full stop) or a
     headline alone, then paragraphs; at the end, in any order, optional lines ``Source: ...``,
-    ``Published: <RFC 3339>`` and ``URL: ...``. Whatever cannot be read that way stays in the text.
+    ``Published: ...`` (RFC 3339 or a bare date; UTC unless it says) and ``URL: ...``. Other lines stay in the
+    text.
 
     Parameters
     ----------
@@ -133,16 +134,27 @@ def article_event(text: str, *, name: str, default_time: datetime) -> Event:
         Start of the event id; the rest is a hash of the content, so the same article is the same event.
     default_time : datetime
         ``published_at`` when the article names none.
+    origin : str
+        The file, for the message.
 
     Returns
     -------
     Event
+
+    Raises
+    ------
+    ConfigurationError
+        When the date cannot be read: another one in its place would count an old article as of today.
     """
     lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\0", " ").split("\n")]
     metadata: dict[str, str] = {}
+    published_at = default_time
     while lines and (not lines[-1] or (match := _METADATA.match(lines[-1]))):
         if lines[-1] and match is not None:
-            metadata[match[1].lower()] = match[2].strip()
+            label, content = match[1].lower(), match[2].strip()
+            metadata[label] = content
+            if label == "published":
+                published_at = _time(content, f"{origin}:{len(lines)}")
         lines.pop()
     paragraphs = [line for line in lines if line]
     title = ""
@@ -153,7 +165,7 @@ def article_event(text: str, *, name: str, default_time: datetime) -> Event:
         title = paragraphs.pop(0)
     return Event(
         id=f"{name[:200]}-{content_id(text)[:12]}",
-        published_at=_time(metadata.get("published", ""), default_time),
+        published_at=published_at,
         title=title,
         text="\n".join(paragraphs),
         source=metadata.get("source", ""),
@@ -165,8 +177,10 @@ def _is_headline(line: str) -> bool:
     return len(line) <= HEADLINE_CHARACTERS_MAX and not line.endswith((".", "!", "?", "”", '"'))
 
 
-def _time(text: str, default: datetime) -> datetime:
+def _time(text: str, place: str) -> datetime:
     try:
-        return msgspec.convert(text, datetime).astimezone(UTC)
+        moment = datetime.fromisoformat(text.upper())
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        return default
+        message = f"{place}: Published: {text!r} is no date: expected 2024-09-16T10:00:00Z or 2024-09-16"
+        raise ConfigurationError(message) from None

@@ -5,9 +5,11 @@ Two Faust tables, both bytes to bytes (JSON), each key prefixed by its Kafka par
 ``counts``
     ``<partition>|total`` and ``<partition>|<hour>`` hold :class:`Counts`: votes by topic and stance, and
     the highest offset applied. A change at an offset that is not above it is skipped, so every key is
-    idempotent on its own and no transaction across keys is needed.
+    idempotent on its own and no transaction across keys is needed. The total also tells how far the log
+    has come in time, which decides how long hours and identities are kept (``stream.retention``).
 ``identities``
-    ``<partition>|<event id>`` holds :class:`Identity`: each accepted version with its offset and vote.
+    ``<partition>|<event id>`` holds :class:`Identity`: the accepted versions with their offsets and votes, as
+    far back as a record may be delivered that is judged by them (:func:`trim`).
     What an event means (first, duplicate, correction) is decided from the entries *below* its offset
     only. The decision therefore depends on the log and not on how far the state had got before a crash:
     a redelivered event is judged as it was the first time.
@@ -40,6 +42,7 @@ Votes = dict[str, str]
 """Stance by topic, as one event casts them; empty for off topic."""
 
 TOTAL = "total"
+DAY_SECONDS = 86_400
 
 
 class Outcome(StrEnum):
@@ -52,10 +55,15 @@ class Outcome(StrEnum):
     RETRACTED = "retracted"
     UNSUPPORTED_LANGUAGE = "unsupported_language"
     DEAD_LETTER = "dead_letter"
+    LATE = "late"
+    """A first version whose hour is no longer kept: counted in the totals only, whatever was decided."""
 
 
 class Accepted(msgspec.Struct, array_like=True):
-    """One accepted version of an event: its place in the log, its hour, the vote it cast."""
+    """One accepted version of an event: its place in the log, its hour, the vote it cast.
+
+    ``day`` is that of the log at its offset, counted from 1970-01-01; 0: not known, never too old.
+    """
 
     version: int
     offset: int
@@ -63,10 +71,15 @@ class Accepted(msgspec.Struct, array_like=True):
     votes: Votes
     unsupported: bool = False
     """In a language that the classifier does not know."""
+    day: int = 0
+
+    def is_older_than(self, day: int) -> bool:
+        """Whether it was accepted before a day."""
+        return 0 < self.day < day
 
 
 class Identity(msgspec.Struct, array_like=True):
-    """All accepted versions of one event id, by rising offset."""
+    """Accepted versions of one event id, by rising offset."""
 
     accepted: list[Accepted] = []
 
@@ -74,13 +87,51 @@ class Identity(msgspec.Struct, array_like=True):
 class Counts(msgspec.Struct):
     """Votes of one key; ``offset`` is the highest one applied, -1 before the first.
 
-    ``outcomes`` and ``latest`` (highest ``published_at`` seen, POSIX seconds) are kept under the total only.
+    Kept under the total only: ``outcomes``; ``latest``, the highest ``published_at`` accepted, in POSIX
+    seconds; ``days``, the offsets from which on the log stood at a day (by Kafka's time stamps), the first
+    being the committed one, from which on records may be delivered again; ``owner``, the token of the worker
+    that has the partition (``stream.fencing``).
     """
 
     offset: int = -1
     votes: dict[str, dict[str, int]] = {}
     outcomes: dict[str, int] = {}
     latest: float = 0.0
+    days: list[tuple[int, int]] = []
+    owner: int = 0
+
+    def pass_record(self, offset: int, written_at: float) -> None:
+        """Move the day of the log on to that of a record (POSIX seconds; 0 or less: it has no time)."""
+        day = int(max(0.0, written_at) // DAY_SECONDS)
+        if day > self.day_at(offset):
+            self.days = [*(self.days or [(0, 0)]), (offset, day)]
+
+    def day_at(self, offset: int) -> int:
+        """Day of the log with the record at an offset; 0 before any was known."""
+        return max((day for first, day in self.days if first <= offset), default=0)
+
+    def settle(self, committed: int) -> None:
+        """Drop what lies before the committed offset."""
+        while len(self.days) > 1 and self.days[1][0] <= committed:
+            del self.days[0]
+        if self.days and self.days[0][0] < committed:
+            self.days[0] = (committed, self.days[0][1])
+
+    @property
+    def settled(self) -> int:
+        """Offset below which all is known to be committed; 0 while none is."""
+        return self.days[0][0] if self.days else 0
+
+    def is_settled(self, offset: int) -> bool:
+        """Whether the record at an offset is known to be committed: it was counted, its day is dropped."""
+        return offset < self.settled
+
+    def kept_from(self, bucket_days: int) -> int:
+        """First hour whose bucket is kept."""
+        newest = int(self.latest // 3600)
+        if self.days:
+            newest = min(newest, self.days[-1][1] * 24 + 23)
+        return newest - 24 * bucket_days + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +150,12 @@ class Change:
     offset: int
     outcome: Outcome
     published_at: float = 0.0
-    casts: list[tuple[int, Votes, int]] = field(default_factory=list)
-    """``(hour, votes, +1 or -1)``: votes cast, and votes of a replaced version taken back."""
+    casts: list[tuple[int | None, Votes, int]] = field(default_factory=list)
+    """``(hour, votes, +1 or -1)``: votes cast, and votes of a replaced version taken back.
+
+    Hour None: the bucket is no longer kept.
+    """
+    written_at: float = 0.0
 
 
 _counts_decoder = msgspec.json.Decoder(Counts)
@@ -140,6 +195,11 @@ def decode_counts(value: bytes) -> Counts:
     return _counts_decoder.decode(value)
 
 
+def decode_identity(value: bytes) -> Identity:
+    """Identity from its stored form."""
+    return _identity_decoder.decode(value)
+
+
 def read_identity(table: Mapping[bytes, bytes], key: bytes) -> Identity:
     """Stored identity, or a fresh one."""
     value = table.get(key)
@@ -151,7 +211,7 @@ def stored(value: Counts | Identity) -> bytes:
     return _encode(value)
 
 
-def judge(identity: Identity, version: int, offset: int) -> Judgement:
+def judge(identity: Identity, version: int, offset: int, oldest_day: int = 0) -> Judgement:
     """Decide what a version of an event at an offset means.
 
     Parameters
@@ -160,6 +220,8 @@ def judge(identity: Identity, version: int, offset: int) -> Judgement:
         What is known of the event id; entries at or above `offset` do not influence the decision.
     version, offset : int
         Of the record at hand.
+    oldest_day : int
+        Versions accepted before this day are forgotten.
 
     Returns
     -------
@@ -168,7 +230,9 @@ def judge(identity: Identity, version: int, offset: int) -> Judgement:
         highest earlier version as ``prior`` and, if this very offset was accepted before (redelivery),
         its entry.
     """
-    earlier = [entry for entry in identity.accepted if entry.offset < offset]
+    earlier = [
+        entry for entry in identity.accepted if entry.offset < offset and not entry.is_older_than(oldest_day)
+    ]
     prior = max(earlier, key=lambda entry: entry.version, default=None)
     if prior is not None and version <= prior.version:
         return Judgement(duplicate=True)
@@ -182,8 +246,53 @@ def accept(identity: Identity, entry: Accepted) -> None:
     identity.accepted = sorted([*others, entry], key=lambda known: known.offset)
 
 
+def forget(identity: Identity, offset: int) -> None:
+    """Take back what was accepted at an offset."""
+    identity.accepted = [entry for entry in identity.accepted if entry.offset != offset]
+
+
+def trim(identity: Identity, settled: int) -> None:
+    """Drop versions that decide nothing any more; an id that is often corrected would grow for ever.
+
+    :func:`judge` asks for the highest version below an offset that is not forgotten. Whatever was accepted
+    later is higher, or came when the former was forgotten: so the last one answers for all before it, but not
+    for those without a day, which are never forgotten; of these too the last one answers.
+
+    Parameters
+    ----------
+    identity : Identity
+    settled : int
+        Only versions below are dropped: no record from there is judged again (:meth:`Counts.is_settled`).
+    """
+    below = [entry for entry in identity.accepted if entry.offset < settled]
+    lasting = [entry for entry in below if not entry.day]
+    identity.accepted = [
+        *lasting[-1:],
+        *(entry for entry in below[-1:] if entry.day),
+        *(entry for entry in identity.accepted if entry.offset >= settled),
+    ]
+
+
+def entry_at(identity: Identity, offset: int) -> Accepted:
+    """What was accepted at an offset."""
+    return next(entry for entry in identity.accepted if entry.offset == offset)
+
+
+def outcome_of(judgement: Judgement, entry: Accepted, *, retracted: bool, late: bool) -> Outcome:
+    """What became of an accepted event; the first that applies."""
+    if retracted:
+        return Outcome.RETRACTED
+    if judgement.prior is not None:
+        return Outcome.CORRECTED
+    if late:
+        return Outcome.LATE
+    if entry.unsupported:
+        return Outcome.UNSUPPORTED_LANGUAGE
+    return Outcome.ASSESSED if entry.votes else Outcome.OFF_TOPIC
+
+
 def apply_changes(  # noqa: C901 - one rule, read in one place
-    table: MutableMapping[bytes, bytes], partition: int, changes: Iterable[Change]
+    table: MutableMapping[bytes, bytes], partition: int, changes: Iterable[Change], committed: int = 0
 ) -> int:
     """Apply the changes of one batch to the counts of one partition.
 
@@ -198,6 +307,8 @@ def apply_changes(  # noqa: C901 - one rule, read in one place
         Kafka partition of all changes.
     changes : iterable of Change
         By rising offset.
+    committed : int
+        Records below this offset are not delivered again.
 
     Returns
     -------
@@ -220,16 +331,18 @@ def apply_changes(  # noqa: C901 - one rule, read in one place
                 _cast(total, votes, sign)
             total.outcomes[change.outcome] = total.outcomes.get(change.outcome, 0) + 1
             total.latest = max(total.latest, change.published_at)
+            total.pass_record(change.offset, change.written_at)
             total.offset = change.offset
         else:
             skipped += 1
-        for hour in {hour for hour, _, _ in change.casts}:
+        for hour in {hour for hour, _, _ in change.casts if hour is not None}:
             bucket = load(hour)
             if change.offset > bucket.offset:
                 for cast_hour, votes, sign in change.casts:
                     if cast_hour == hour:
                         _cast(bucket, votes, sign)
                 bucket.offset = change.offset
+    load(TOTAL).settle(committed)
     for key, counts in loaded.items():
         table[key] = stored(counts)
     return skipped

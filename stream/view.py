@@ -1,23 +1,51 @@
-"""What replay shows: a live table on a terminal, the report at the end."""
+"""What the commands show: tables, progress, and the live table and report of replay."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from classifiers.decisions import STANCES
 
-__all__ = ["ReplayView", "err", "out", "report", "shows"]
+__all__ = ["ReplayView", "err", "out", "print_table", "progress_bar", "report", "shows"]
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+PIPE_WIDTH = 250
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal allows; into a file or pipe nothing is cut."""
+    (out if out.is_terminal else Console(width=PIPE_WIDTH, highlight=False, emoji=False)).print(table)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """One bar for the step that runs, on a terminal only; told of (step, done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+        task = bars.add_task(title, total=None)
+
+        def advance(step: str, done: int, total: int) -> None:
+            bars.update(task, description=step, completed=done, total=max(total, 1))
+
+        yield advance
 
 
 class ReplayView:

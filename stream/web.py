@@ -1,4 +1,4 @@
-"""The worker's HTTP surface: ``/metrics``, ``/healthz``, ``/readyz``; read-only, nothing else."""
+"""The HTTP surface of a process: ``/metrics``, ``/healthz``, ``/readyz`` and what it adds; read-only."""
 
 from __future__ import annotations
 
@@ -16,11 +16,26 @@ from stream.errors import ConfigurationError
 
 __all__ = ["WebServer", "listen"]
 
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Server": "stancewatch",  # by default the versions of Python and aiohttp
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer, errors included: nothing that a browser should run, frame or keep."""
+
 log = logging.getLogger("stancewatch.web")
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, setting: str = "STANCEWATCH_METRICS_PORT") -> socket.socket:
     """Bind a port; 0 takes a free one.
+
+    Parameters
+    ----------
+    host : str
+    port : int
+    setting : str
+        The one to change when that fails.
 
     Raises
     ------
@@ -32,7 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         message = (
             f"cannot serve metrics on {host}:{port}: {error.strerror}."
-            " Set STANCEWATCH_METRICS_PORT to a free port, or 0 for any"
+            f" Set {setting} to a free port, or 0 for any"
         )
         raise ConfigurationError(message) from None
 
@@ -48,6 +63,8 @@ class WebServer(Service):  # type: ignore[misc]  # mode ships no types
         Gives the reason why the worker cannot work, or an empty string.
     listener : socket
         Bound already (see :func:`listen`), so that a taken port is told before anything starts.
+    add_routes : callable
+        Adds what is served beside these three (``stream.api``).
     """
 
     def __init__(
@@ -55,10 +72,13 @@ class WebServer(Service):  # type: ignore[misc]  # mode ships no types
         registry: CollectorRegistry,
         not_ready: Callable[[], str],
         listener: socket.socket,
+        *,
+        add_routes: Callable[[web.UrlDispatcher], None] = lambda _router: None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.registry = registry
+        self.add_routes = add_routes
         self.not_ready = not_ready
         self.listener = listener
         self._runner: web.AppRunner | None = None
@@ -75,6 +95,8 @@ class WebServer(Service):  # type: ignore[misc]  # mode ships no types
         routes.router.add_get("/metrics", self._metrics)
         routes.router.add_get("/healthz", self._healthz)
         routes.router.add_get("/readyz", self._readyz)
+        self.add_routes(routes.router)
+        routes.on_response_prepare.append(_add_headers)
         self._runner = web.AppRunner(routes, access_log=None)
         await self._runner.setup()
         await web.SockSite(self._runner, self.listener).start()
@@ -95,3 +117,8 @@ class WebServer(Service):  # type: ignore[misc]  # mode ships no types
     async def _readyz(self, _request: web.Request) -> web.Response:
         reason = self.not_ready()
         return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    own = response.headers.get("Content-Security-Policy")  # the page's, which allows its own script
+    response.headers.update(HEADERS if own is None else HEADERS | {"Content-Security-Policy": own})

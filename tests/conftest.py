@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from stream.embedded import EmbeddedBroker
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "seeds"
+REQUIRED = {f"STANCEWATCH_REQUIRE_{name}" for name in ("KAFKA", "PROMETHEUS", "CHROMIUM")}
+pytest.register_assert_rewrite("tests.aging", "tests.stack", "tests.dashboards", "tests.discovering")
+KEPT = {"STANCEWATCH_TEXTS", *REQUIRED}
 
 
 def pytest_configure() -> None:
     """Keep the developer's own settings out of the tests."""
     for name in [name for name in os.environ if name.startswith("STANCEWATCH_")]:
-        if name not in {"STANCEWATCH_TEXTS", "STANCEWATCH_REQUIRE_KAFKA"}:
+        if name not in KEPT:
             del os.environ[name]
 
 
@@ -34,3 +38,10 @@ def embedded_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
     """A fresh embedded broker."""
     with EmbeddedBroker(tmp_path) as broker:
         yield broker
+
+
+@pytest.fixture
+def names() -> dict[str, str]:
+    """Topic prefix and group of one test, so that tests share the broker and nothing else."""
+    token = uuid.uuid4().hex[:8]
+    return {"topic_prefix": f"{token}.", "group": f"group-{token}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,27 +28,41 @@ class Table(dict[bytes, bytes]):
     def __init__(self) -> None:
         super().__init__()
         self.confirmed: dict[bytes, bytes] = {}
-        self.pending: list[tuple[bytes, bytes]] = []
+        self.pending: list[tuple[bytes, bytes | None]] = []
         self.crash_on_confirm = False
+        self._round: Iterator[bytes] = iter(())
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         self.pending.append((key, value))
         super().__setitem__(key, value)
 
-    async def wait_for_changelog(self) -> None:
+    def __delitem__(self, key: bytes) -> None:
+        self.pending.append((key, None))
+        super().__delitem__(key)
+
+    def next_entries(self, partition: int, limit: int) -> list[tuple[bytes, bytes]]:
+        """As StateTable: the next entries of a partition, round and round."""
+        keys = list(islice(self._round, limit))
+        if not keys:
+            self._round = iter(key for key in list(self) if key.startswith(b"%d|" % partition))
+            keys = list(islice(self._round, limit))
+        return [(key, self[key]) for key in keys if key in self]
+
+    async def wait_for_changelog(self) -> dict[int, list[int]]:
         """Confirm everything, or crash."""
         if self.crash_on_confirm:
             raise CrashError
         self.confirmed = dict(self)
         self.pending.clear()
+        return {}
 
     def crash(self, survives: Collection[int]) -> None:
         """Come back with the confirmed writes and those of the pending ones that survived (by index)."""
-        state = dict(self.confirmed)
+        state: dict[bytes, bytes | None] = dict(self.confirmed)
         state.update(write for index, write in enumerate(self.pending) if index in survives)
         self.clear()
-        self.update(state)
-        self.confirmed = dict(state)
+        self.update((key, value) for key, value in state.items() if value is not None)
+        self.confirmed = dict(self)
         self.pending.clear()
         self.crash_on_confirm = False
 
@@ -85,6 +100,7 @@ class SourceEvent:
         *,
         partition: int = 0,
         timestamp: float = 1.8e9,
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> None:
         self.message = SimpleNamespace(
             topic="news.events",
@@ -94,6 +110,7 @@ class SourceEvent:
             value=value,
             generation_id=1,
             timestamp=timestamp,
+            headers=headers,
         )
         self.acknowledged = False
 
@@ -138,19 +155,30 @@ class WordAssessor:
 class Bench:
     """A processor with doubles around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, **values: object) -> None:
         self.counts = Table()
         self.identities = Table()
         self.assessments = OutputTopic()
         self.dead_letters = OutputTopic()
         self.sought: list[tuple[int, int]] = []
+        self.commits: dict[int, int] = {}
         self.faust = SimpleNamespace(consumer_generation_id=1)
-        self.now = 0.0
+        self.holes: set[int] = set()
+        """Offsets at which the log holds no record."""
         self.metrics = Metrics.create(CollectorRegistry(), model={"name": "words"})
-        self.processor = EventProcessor(self, WordAssessor(), self.metrics, load_settings())  # type: ignore[arg-type]
+        settings = load_settings(**values)
+        self.processor = EventProcessor(self, WordAssessor(), self.metrics, settings)  # type: ignore[arg-type]
 
-        self.processor.order = LogOrder(self.processor._seek, clock=lambda: self.now)
+        self.processor.order = LogOrder(self.processor._seek, self.missing)
         self.processor.order.start_at(1, {})
+
+    def committed(self, partition: int) -> int:
+        """As StreamApp."""
+        return self.commits.get(partition, 0)
+
+    async def missing(self, _place: Any, begin: int, end: int, known: Collection[int]) -> int | None:
+        """As stream.reading: the first record that is not known."""
+        return next((at for at in range(begin, end) if at not in self.holes and at not in known), None)
 
     async def seek(self, offsets: dict[Any, int]) -> None:
         """As StreamApp: read again from there."""

@@ -18,10 +18,12 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
+import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -154,7 +156,7 @@ def _fetch_jars(folder: Path, timeout: float) -> None:
         raise KafkaUnavailable(reason)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a free port below the range that the kernel gives to outgoing connections.
 
     A port in that range could be taken by any client while its broker is down. No port is given twice.
@@ -181,6 +183,10 @@ class KafkaServer:
         Where configuration, data and ``kafka.log`` go; made if it is missing.
     properties : Mapping[str, str], optional
         Broker settings that are added to, or replace, those made here.
+    format_options : Sequence[str], optional
+        For the formatting of the storage, such as ``--add-scram``.
+    client : Mapping[str, str], optional
+        What librdkafka needs to reach a broker that is no longer open to everybody.
     node_id, cluster_id
         For `KafkaCluster`; a broker alone is node 1 of a cluster of its own.
     """
@@ -190,16 +196,20 @@ class KafkaServer:
         folder: Path,
         properties: Mapping[str, str] | None = None,
         *,
+        format_options: Sequence[str] = (),
+        client: Mapping[str, str] | None = None,
         node_id: int = 1,
         cluster_id: str | None = None,
     ) -> None:
         self.folder = folder.resolve()
         self.log = self.folder / "kafka.log"
         self.properties = dict(properties or {})
+        self.format_options = format_options
+        self.client = dict(client or {})
         self.node_id = node_id
         self.cluster_id = cluster_id or _new_cluster_id()
-        self.port = _free_port()
-        self.controller_port = _free_port()
+        self.port = free_port()
+        self.controller_port = free_port()
         self.voters = self.voter = f"{node_id}@127.0.0.1:{self.controller_port}"
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -236,7 +246,12 @@ class KafkaServer:
         with self.log.open("ab") as log:
             if not (self.folder / "data" / "meta.properties").exists():
                 tool = ("kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(config))
-                if subprocess.run(self._command(*tool), stdout=log, stderr=log, check=False).returncode != 0:
+                if (
+                    subprocess.run(
+                        self._command(*tool, *self.format_options), stdout=log, stderr=log, check=False
+                    ).returncode
+                    != 0
+                ):
                     reason = f"Kafka's storage could not be formatted:\n{self.tail()}"
                     raise RuntimeError(reason)
             command = self._command("kafka.Kafka", str(config))
@@ -250,7 +265,12 @@ class KafkaServer:
         deadline = time.monotonic() + timeout
         # Level 0, or librdkafka reports each refused connection on stderr.
         admin = AdminClient(
-            {"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
+            {
+                "bootstrap.servers": self.bootstrap,
+                "log_level": 0,
+                "reconnect.backoff.max.ms": 200,
+                **self.client,
+            }
         )
         while True:
             if self.pid is None:
@@ -381,3 +401,19 @@ class KafkaCluster:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
+
+
+Server = TypeVar("Server", KafkaServer, KafkaCluster)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Start a broker or cluster, stop it; without Kafka skip, or fail if STANCEWATCH_REQUIRE_KAFKA is set."""
+    try:
+        server.start()
+    except KafkaUnavailable as reason:
+        if os.environ.get("STANCEWATCH_REQUIRE_KAFKA"):
+            raise
+        pytest.skip(f"no Apache Kafka: {reason}")
+    yield server
+    server.stop()

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
@@ -28,6 +29,19 @@ from tests.conftest import ROOT
 Votes = dict[str, dict[str, int]]
 
 
+class Logging(Protocol):
+    """A worker, a Prometheus: what can tell what it logged."""
+
+    @property
+    def output(self) -> str:
+        """Last lines that it logged."""
+
+
+def variables(names: Mapping[str, object]) -> dict[str, str]:
+    """Environment variables of settings by name."""
+    return {f"STANCEWATCH_{name.upper()}": str(value) for name, value in names.items()}
+
+
 def stancewatch(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line from the project's folder."""
     command = [sys.executable, "-m", "stream.cli", *map(str, arguments)]
@@ -42,15 +56,19 @@ def stancewatch(*arguments: str | Path, **environment: str) -> subprocess.Comple
     )
 
 
-def wait_until(
-    condition: Callable[[], bool], what: str, *workers: WorkerProcess, seconds: float = 60.0
-) -> None:
-    """Poll until the condition holds; after the deadline fail with `what` and the logs of the workers."""
+def wait_until(condition: Callable[[], bool], what: str, *servers: Logging, seconds: float = 60.0) -> None:
+    """Poll until the condition holds; after the deadline fail with `what` and the logs of the servers."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    reason = f"not within {seconds:.0f} s"
+    while True:
+        try:
+            if condition():
+                return
+        except OSError as error:  # a worker that went away
+            reason, deadline = str(error), 0
         if time.monotonic() > deadline:
-            logs = "\n".join(process.output for process in workers)
-            message = f"not within {seconds:.0f} s: {what}\n{logs}"
+            logs = "\n".join(server.output for server in servers)
+            message = f"{reason}: {what}\n{logs}"
             raise AssertionError(message)
         time.sleep(0.05)
 
@@ -98,16 +116,27 @@ def worker(folder: Path, broker: str, **environment: object) -> WorkerProcess:
             "STANCEWATCH_BROKER": broker,
             "STANCEWATCH_SESSION_TIMEOUT_SECONDS": "6",
             "STANCEWATCH_COMMIT_INTERVAL_SECONDS": "1",
-            **{f"STANCEWATCH_{name.upper()}": str(value) for name, value in environment.items()},
+            **variables(environment),
         },
     )
 
 
-async def publish(settings: Settings, records: Iterable[Record | tuple[bytes | None, bytes | None]]) -> None:
-    """Create the topics and publish; tuples are raw key and value."""
+async def publish(
+    settings: Settings,
+    records: Iterable[Record | tuple[bytes | None, bytes | None]],
+    *,
+    batch_bytes: int = 16384,
+) -> None:
+    """Create the topics and publish; tuples are raw key and value.
+
+    The embedded broker tells the end of a log rightly only if each batch holds one record (`batch_bytes` 1).
+    """
     await create_topics(settings)
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.bootstrap_servers, acks="all", max_request_size=settings.record_bytes_max
+        bootstrap_servers=settings.bootstrap_servers,
+        acks="all",
+        max_request_size=settings.record_bytes_max,
+        max_batch_size=batch_bytes,
     )
     await producer.start()
     try:
@@ -120,7 +149,11 @@ async def publish(settings: Settings, records: Iterable[Record | tuple[bytes | N
 
 
 async def read_all(settings: Settings, topic: str) -> list[object]:
-    """Every record of a topic, in order of partition and offset."""
+    """Every record of a topic, in order of partition and offset.
+
+    Up to the ends of its partitions, however long a busy machine takes; and until nothing more comes, since
+    the embedded broker tells ends that are too low.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
         enable_auto_commit=False,
@@ -132,8 +165,10 @@ async def read_all(settings: Settings, topic: str) -> list[object]:
         partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
         consumer.assign(partitions)
         found: list[object] = []
-        quiet = 0
-        while quiet < 3:
+        ends = await consumer.end_offsets(partitions)
+        quiet, deadline = 0, time.monotonic() + 60
+        while quiet < 3 or [place for place in partitions if await consumer.position(place) < ends[place]]:
+            assert time.monotonic() < deadline, f"{topic}: {ends} not reached by {len(found)} records"
             batches = await consumer.getmany(timeout_ms=400)
             quiet = 0 if batches else quiet + 1
             found.extend(message for batch in batches.values() for message in batch)

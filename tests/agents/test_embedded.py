@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from classifiers.assessor import Assessor
+from classifiers.storage import load_shipped
 from stream.embedded import EmbeddedBroker
 from stream.sources import read_paths
-from tests.conftest import SEEDS
+from tests.conftest import ROOT, SEEDS
 from tests.stack import (
     expected_votes,
     handled,
     outcomes,
     publish,
     read_all,
+    samples,
     settings_for,
     stancewatch,
     votes,
@@ -159,3 +162,33 @@ async def test_assessments_follow_the_contract(
             assert topic["evidence"]
             for sentence in topic["evidence"]:
                 assert event[sentence["field"]][sentence["start"] : sentence["end"]] == sentence["text"]
+
+
+@pytest.mark.skipif(find_spec("wordllama") is None, reason="wordllama is not installed: make lock")
+async def test_a_topic_of_the_user_reaches_the_metrics(
+    tmp_path: Path, embedded_broker: EmbeddedBroker
+) -> None:
+    """Its series are there from the start, its counts are those of plain code, the hash is its own."""
+    taxonomy = ROOT / "classifiers" / "example_topics.yaml"
+    (tmp_path / "laws.jsonl").write_bytes(
+        event_bytes(id="a", title="", text="Critics condemned the AI Act as an unworkable disaster.")
+        + b"\n"
+        + event_bytes(id="b", title="", text="The parliament debates a bill on artificial intelligence.")
+    )
+    records = read_paths([tmp_path / "laws.jsonl", SEEDS / "articles"])
+    await publish(settings_for(embedded_broker.address), records)
+    expected = load_shipped(taxonomy)
+    with worker(tmp_path / "w", embedded_broker.address, **EMBEDDED, taxonomy=taxonomy) as process:
+        process.wait_until_ready()
+        wait_until(lambda: handled(process) == len(records), "all handled", process)
+        counted = votes(process)
+        stances = {
+            labels["stance"]
+            for labels, _ in samples(process.metrics_url, "stancewatch_assessments_total")
+            if labels["topic"] == "ai_regulation"
+        }
+        (model,) = [labels for labels, _ in samples(process.metrics_url, "stancewatch_model_info")]
+    assert counted == expected_votes(records, expected)
+    assert sum(counted["ai_regulation"].values()) >= 2
+    assert stances == {"favor", "against", "neutral", "unclear"}
+    assert (model["name"], model["sha256"]) == (expected.name, expected.content_hash)

@@ -6,15 +6,21 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from classifiers.assessor import Assessor
+from stream.clients import create_topics, retentions
+from stream.reading import admin_client
+from stream.settings import Settings
 from stream.sources import read_paths
+from tests.agents.test_article_feed import counted, get, listed
 from tests.conftest import SEEDS
 from tests.kafka_server import KafkaServer
 from tests.stack import (
@@ -27,6 +33,7 @@ from tests.stack import (
     samples,
     settings_for,
     stancewatch,
+    variables,
     votes,
     wait_until,
     worker,
@@ -42,10 +49,17 @@ def skipped(process: Any) -> int:
     )
 
 
+async def committed(settings: Settings) -> int:
+    """Records that the group has committed."""
+    places = [TopicPartition(settings.events_topic, number) for number in range(settings.partitions)]
+    async with admin_client(settings) as admin:
+        found = await admin.list_consumer_group_offsets(settings.group, partitions=places)
+    return sum(max(0, at.offset) for at in found.values())
+
+
 def replay(broker: str, names: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """`stancewatch replay` against a broker."""
-    environment = {f"STANCEWATCH_{name.upper()}": value for name, value in names.items()}
-    return stancewatch("replay", "seeds", "--broker", broker, "--json", *arguments, **environment)
+    return stancewatch("replay", "seeds", "--broker", broker, "--json", *arguments, **variables(names))
 
 
 def test_replaying_the_seeds_gives_the_expected_counts_and_a_second_time_only_duplicates(
@@ -62,6 +76,10 @@ def test_replaying_the_seeds_gives_the_expected_counts_and_a_second_time_only_du
         again = json.loads(second.stdout)
         assert (again["published"], again["assessed"], again["duplicates"]) == (93, 0, 92)
         assert votes(process) == expected["counts"]
+        page = process.metrics_url.removesuffix("/metrics")
+        assert get(page, "counts")["basis"] == "state"
+        assert counted(page) == expected["counts"]
+        wait_until(lambda: listed(page) == expected["counts"], "the articles behind the counts", process)
 
 
 async def test_two_workers_share_the_partitions(
@@ -173,9 +191,9 @@ async def test_a_broker_restart_is_survived(
 
 
 async def test_a_recreated_topic_stops_the_worker_with_the_reason(
-    kafka: KafkaServer, names: dict[str, str], tmp_path: Path
+    kafka: KafkaServer, names: dict[str, str], tmp_path: Path, assessor: Assessor
 ) -> None:
-    """State ahead of the log would skip new events in silence; the worker must refuse."""
+    """State ahead of the log would skip new events in silence; the worker refuses, and its advice helps."""
     records = read_paths([SEEDS])
     settings = settings_for(kafka.bootstrap, **names)
     await publish(settings, records)
@@ -194,6 +212,36 @@ async def test_a_recreated_topic_stops_the_worker_with_the_reason(
     with worker(tmp_path / "w", kafka.bootstrap, **names) as process:
         assert process.process.wait(60) == 70
         assert "the topic was deleted and created again" in process.output
+    await publish(settings, records)
+    anew = {**names, "group": f"{names['group']}-anew"}
+    with worker(tmp_path / "w", kafka.bootstrap, **anew) as process:
+        process.wait_until_ready()
+        wait_until(lambda: handled(process) == len(records), "all handled anew", process)
+        assert votes(process) == expected_votes(records, assessor)
+
+
+async def test_a_deleted_changelog_of_identities_stops_the_worker_with_the_reason(
+    kafka: KafkaServer, names: dict[str, str], tmp_path: Path
+) -> None:
+    """The counts know of events whose duplicates could no longer be told."""
+    settings = settings_for(kafka.bootstrap, **names)
+    records = read_paths([SEEDS])
+    await publish(settings, records)
+    with worker(tmp_path / "w", kafka.bootstrap, **names) as process:
+        process.wait_until_ready()
+        wait_until(lambda: handled(process) == len(records), "all handled", process)
+        deadline = (
+            time.monotonic() + 30
+        )  # what is not committed is delivered again, and its ids are known anew
+        while await committed(settings) < len(records):
+            assert time.monotonic() < deadline, process.output
+    async with admin_client(settings) as admin:
+        await admin.delete_topics([f"{names['group']}-identities-changelog"])
+        while f"{names['group']}-identities-changelog" in await admin.list_topics():
+            pass
+    with worker(tmp_path / "other", kafka.bootstrap, **names) as process:
+        assert process.process.wait(60) == 70
+        assert "duplicates of them can no longer be told" in process.output
 
 
 async def test_sigterm_commits_what_was_acknowledged(
@@ -208,14 +256,28 @@ async def test_sigterm_commits_what_was_acknowledged(
         wait_until(lambda: handled(process) == len(records), "all handled", process)
         process.process.terminate()
         assert process.process.wait(10) == 0
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-    try:
-        places = [TopicPartition(settings.events_topic, number) for number in range(4)]
-        committed = await admin.list_consumer_group_offsets(names["group"], partitions=places)
-    finally:
-        await admin.close()
-    assert sum(max(0, at.offset) for at in committed.values()) == len(records)
+    assert await committed(settings) == len(records)
+
+
+async def test_topics_are_created_to_keep_everything_and_the_doctor_says_where_one_does_not(
+    kafka: KafkaServer, names: dict[str, str], tmp_path: Path
+) -> None:
+    """Audit and export need the whole log; Kafka's default is a week. A shorter time may be meant."""
+    settings = settings_for(kafka.bootstrap, **names)
+    topics = [settings.events_topic, settings.assessments_topic, settings.dead_letters_topic]
+    environment = {f"STANCEWATCH_{name.upper()}": value for name, value in names.items()}
+    environment |= {"STANCEWATCH_DATA_DIR": str(tmp_path), "STANCEWATCH_METRICS_PORT": "0"}
+    await create_topics(settings)
+    async with admin_client(settings) as admin:
+        assert await retentions(admin, topics) == dict.fromkeys(topics, "-1")
+        done = stancewatch("doctor", "--broker", kafka.bootstrap, **environment)
+        assert (done.returncode, "NOTE" in done.stdout) == (0, False)
+        shorter = ConfigResource(ConfigResourceType.TOPIC, topics[1], {"retention.ms": "604800000"})
+        await admin.alter_configs([shorter])
+        done = stancewatch("doctor", "--broker", kafka.bootstrap, **environment)
+    assert done.returncode == 0
+    line = f"NOTE   retention    {topics[1]} keeps its records for 7 days (retention.ms=604800000): audit and"
+    assert line in done.stdout
 
 
 def test_doctor_finds_a_broker_fine_and_names_what_is_wrong(kafka: KafkaServer, tmp_path: Path) -> None:

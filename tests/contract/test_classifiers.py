@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from threadpoolctl import threadpool_limits
 
 from classifiers.assessor import Assessor
 from classifiers.calibration import calibration_error
@@ -68,6 +71,12 @@ def fit_stance(model: StanceClassifier) -> StanceClassifier:
 
 CASES = [
     Case("topic", TopicClassifier, fit_topic, lambda model, texts: model.predict_proba(texts)),
+    Case(
+        "topic by hinge loss",
+        lambda: TopicClassifier(C=0.2, loss="squared_hinge"),
+        fit_topic,
+        lambda model, texts: model.predict_proba(texts),
+    ),
     Case(
         "stance",
         StanceClassifier,
@@ -137,6 +146,27 @@ def test_the_same_data_gives_the_same_probabilities(fitted: tuple[Case, Any]) ->
     assert texts == before
 
 
+def test_a_stored_model_knows_how_sure_it_should_be(stored: tuple[Path, Assessor]) -> None:
+    """Measured on rows that a part of the training left out; the card says it."""
+    folder, assessor = stored
+    assert assessor.expected is not None
+    probability, unclear = assessor.expected
+    assert 1 / 3 <= probability <= 1
+    assert 0 <= unclear < 1
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert f"{probability:.3f}, share of unclear stances {unclear:.3f}" in card
+    assert load(folder).expected == assessor.expected
+
+
+def test_the_card_says_which_code_made_the_model(stored: tuple[Path, Assessor]) -> None:
+    """Anybody can put the named modules together and hash them."""
+    card = (stored[0] / "MODEL_CARD.md").read_text()
+    told = re.search(r"training runs \((.*), one after another\), SHA-256\s+`(\w+)`", card)
+    assert told is not None
+    code = b"".join((ROOT / "classifiers" / f"{name}.py").read_bytes() for name in told[1].split())
+    assert hashlib.sha256(code).hexdigest() == told[2]
+
+
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Assessor]:
     """A model on disk."""
@@ -147,7 +177,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Assessor]:
 def test_a_stored_model_says_the_same_to_the_last_bit(stored: tuple[Path, Assessor]) -> None:
     """Weights survive the disk."""
     folder, _ = stored
-    topic_model, stance_model = train_models(EXAMPLES)
+    with threadpool_limits(limits=1):  # as train_and_save: sums in two threads may differ in the last bit
+        topic_model, stance_model = train_models(EXAMPLES)
     texts = [e.text for e in EXAMPLES[:30]]
     loaded = load(folder)
     np.testing.assert_array_equal(loaded.topic_model.predict_proba(texts), topic_model.predict_proba(texts))
@@ -311,6 +342,33 @@ class TestLexicon:
         found = self.LEXICON.resolve(self.LEXICON.find(tokenize(sentence)), topic)
         assert [match.entry for match in found] == entries
 
+    @given(
+        patterns=st.lists(
+            st.tuples(
+                st.sampled_from(["a", "ab", "b", "a*", "b*"]),
+                st.lists(st.sampled_from(["a", "ab", "b", "c", "a*", "_", "..."]), max_size=3),
+                st.sampled_from(["a", "ab", "b", "a*", "b*"]),
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        words=st.lists(st.sampled_from(["a", "ab", "abc", "b", "ba", "c"]), max_size=14),
+    )
+    @settings(max_examples=300, deadline=None)
+    def test_matches_are_those_of_a_regular_expression_tried_everywhere(
+        self, patterns: list[tuple[str, list[str], str]], words: list[str]
+    ) -> None:
+        """However the search comes by its candidates."""
+        lexicon = Lexicon([Entry("any", 1, (first, *rest, last)) for first, rest, last in patterns])
+        special = {"_": "[^ ]+ ", "...": "(?:[^ ]+ ){0,4}?"}
+        expected = set()
+        for index, entry in enumerate(lexicon.entries):
+            parts = [special.get(part) or f"{part.replace('*', '[^ ]*')} " for part in entry.pattern]
+            for start in range(len(words)):
+                if found := re.match("".join(parts), "".join(f"{word} " for word in words[start:])):
+                    expected.add((start, start + found.group().count(" "), index))
+        assert set(lexicon.find(tuple(words))) == expected
+
     def test_the_shipped_lexicon_has_known_topics_and_no_entry_twice(self) -> None:
         """A typo in the first column would make an entry that never counts."""
         entries = Lexicon.shipped().entries
@@ -365,6 +423,21 @@ def test_a_report_without_stances_is_valid_json(assessor: Assessor) -> None:
 def test_languages_are_told_apart(text: str, language: str) -> None:
     """Also in headlines of a few words."""
     assert language_of("", text) == language
+
+
+@pytest.mark.parametrize(
+    "given", [" en", "EN-us ", "eng", "en_GB", "und", "mul", "mis", "zxx", "und-Latn", " ", "-"]
+)
+def test_english_under_any_tag_is_english(given: str) -> None:
+    """Feeds write what they like; a tag that names no language is no answer, so the text is read."""
+    assert language_of("Chip curbs", "The ministry said it will tighten the limits.", given) == "en"
+
+
+@pytest.mark.parametrize(("given", "language"), [("und", "de"), ("de-AT", "de"), ("deu", "deu")])
+def test_another_language_stays_another(given: str, language: str) -> None:
+    """Told or found."""
+    text = "Die Regierung verschärft die Ausfuhrkontrollen für Chips nach China."
+    assert language_of("", text, given) == language
 
 
 def test_written_passages_are_taken_for_english() -> None:

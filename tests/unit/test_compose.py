@@ -16,29 +16,18 @@ from typing import Any
 
 import jsonschema
 import pytest
+import typer
 import yaml
 
+from stream.cli import app
+from stream.settings import Settings, load_settings
+
 ROOT = Path(__file__).resolve().parents[2]
-DASHBOARDS = sorted((ROOT / "monitoring/grafana/dashboards").glob("*.json"))
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(
     PROMTOOL is None, reason="promtool (Debian package prometheus) is not on PATH"
 )
 
-# The metrics that the design promises; dashboards may use these and what Prometheus itself adds.
-CONTRACT = {
-    "stancewatch_assessments_total",
-    "stancewatch_window_assessments",
-    "stancewatch_events_total",
-    "stancewatch_dead_letters_total",
-    "stancewatch_event_age_seconds",
-    "stancewatch_classify_seconds",
-    "stancewatch_batch_events",
-    "stancewatch_consumer_lag_records",
-    "stancewatch_last_event_timestamp_seconds",
-    "stancewatch_model_info",
-    "stancewatch_build_info",
-}
 EXACT_TAG = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(?:-[a-z0-9.-]+)?(?:@sha256:[0-9a-f]{64})?")
 
 
@@ -64,11 +53,20 @@ def instructions() -> list[tuple[str, str]]:
     ]
 
 
+def targets() -> dict[str, list[tuple[str, str]]]:
+    """Return the Dockerfile's stages by name, each behind the instructions of those it is built on."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for word, rest in instructions():
+        if word == "FROM":
+            base, _, stage = rest.partition(" AS ")
+            found[stage] = list(found.get(base, []))
+        found[stage].append((word, rest))
+    return found
+
+
 def runtime() -> list[tuple[str, str]]:
-    """Return the instructions of the Dockerfile's last stage."""
-    steps = instructions()
-    last = max(index for index, (word, _) in enumerate(steps) if word == "FROM")
-    return steps[last:]
+    """Return the instructions of what is built without a target: the Dockerfile's last stage."""
+    return list(targets().values())[-1]
 
 
 def image_environment() -> dict[str, str]:
@@ -81,19 +79,17 @@ def image_environment() -> dict[str, str]:
     }
 
 
-def panels(path: Path) -> list[dict[str, Any]]:
-    """Return all panels of a dashboard, those inside rows included."""
-    found = []
-    for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
-        found += [panel, *panel.get("panels", [])]
-    return found
+def our_services() -> dict[str, Any]:
+    """Return the services that run our images."""
+    return {
+        name: service for name, service in services().items() if service["image"].startswith("stancewatch")
+    }
 
 
-def expressions(path: Path) -> list[str]:
-    """Return the PromQL of a dashboard with Grafana's variables filled in."""
-    found = [target["expr"] for panel in panels(path) for target in panel.get("targets", [])]
-    found = [re.sub(r"\$__(rate_interval|interval|range)", "5m", expr) for expr in found]
-    return [re.sub(r"\$(\{\w+\}|\w+)", "1h", expr) for expr in found]
+def jobs() -> dict[str, Any]:
+    """Return what Prometheus scrapes, by job."""
+    config = load("monitoring/prometheus/prometheus.yml")
+    return {job["job_name"]: job for job in config["scrape_configs"]}
 
 
 def promtool(*arguments: str | Path) -> None:
@@ -112,36 +108,63 @@ class TestComposeFile:
         )
 
     def test_has_the_promised_services(self) -> None:
-        """Kafka, worker, Prometheus and Grafana start by default, the replay only on demand."""
+        """The pipeline and its monitoring start by default, emerging topics and the replay only on demand."""
         assert {name: service.get("profiles", []) for name, service in services().items()} == {
             "kafka": [],
             "worker": [],
+            "api": [],
+            "discover": ["discover"],
             "prometheus": [],
+            "alertmanager": [],
             "grafana": [],
             "replay": ["replay"],
         }
 
-    @pytest.mark.parametrize("name", ["kafka", "prometheus", "grafana"])
+    @pytest.mark.parametrize("name", ["kafka", "prometheus", "alertmanager", "grafana"])
     def test_pins_foreign_images(self, name: str) -> None:
         """An image from a registry carries an exact version."""
         assert EXACT_TAG.fullmatch(services()[name]["image"])
 
     def test_never_pulls_our_own_image(self) -> None:
-        """Our image is built by one service here and never looked for in a registry."""
-        ours = {
-            name: service
-            for name, service in services().items()
-            if service["image"].startswith("stancewatch:")
+        """Each image of ours is built by one service here and never looked for in a registry."""
+        assert {
+            name: (service["image"], service["pull_policy"], service.get("build"))
+            for name, service in our_services().items()
+        } == {
+            "worker": ("stancewatch:local", "build", {"context": ".", "target": "worker"}),
+            "api": ("stancewatch:local", "never", None),
+            "discover": ("stancewatch-discover:local", "build", {"context": ".", "target": "discover"}),
+            "replay": ("stancewatch:local", "never", None),
         }
-        assert {name: (service["pull_policy"], "build" in service) for name, service in ours.items()} == {
-            "worker": ("build", True),
-            "replay": ("never", False),
-        }
+
+    def test_builds_what_the_dockerfile_has(self) -> None:
+        """Every build names a stage of the Dockerfile."""
+        named = {service["build"]["target"] for service in services().values() if "build" in service}
+        assert named
+        assert named <= targets().keys()
+
+    def test_sets_only_what_there_is_to_set(self) -> None:
+        """Every variable of ours, here and in the images, is one that stream/settings.py takes."""
+        set_by_us = [image_environment(), *(service["environment"] for service in our_services().values())]
+        for environment in set_by_us:
+            values = {
+                name.removeprefix("STANCEWATCH_").lower(): re.sub(r"\$\{\w+:-(.*)\}", r"\1", value)
+                for name, value in environment.items()
+                if name.startswith("STANCEWATCH_")
+            }
+            assert values
+            assert values.keys() <= Settings.model_fields.keys()
+            load_settings(**values)
+
+    @pytest.mark.parametrize("name", our_services())
+    def test_runs_a_command_that_there_is(self, name: str) -> None:
+        """Every container of ours runs a command of `stancewatch`."""
+        assert services()[name]["command"][0] in typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
     def test_publishes_on_loopback_only(self) -> None:
         """Every published port names 127.0.0.1."""
         ports = [port for service in services().values() for port in service.get("ports", [])]
-        assert [port["host_ip"] for port in ports] == ["127.0.0.1"] * 3
+        assert [port["host_ip"] for port in ports] == ["127.0.0.1"] * 5
 
     def test_advertises_the_published_kafka_port(self) -> None:
         """Programs on the host are sent back to the address and port on which they reached Kafka."""
@@ -170,20 +193,41 @@ class TestComposeFile:
             "false",
         )
 
+    def test_grafana_fetches_one_pinned_plugin(self) -> None:
+        """The plugin of the tables of articles has an exact version, and bundled ones are left alone."""
+        environment = services()["grafana"]["environment"]
+        assert re.fullmatch(
+            r"yesoreyeram-infinity-datasource@\d+\.\d+\.\d+", environment["GF_PLUGINS_PREINSTALL_SYNC"]
+        )
+        # Where preinstalling is disabled, Grafana reads no list at all.
+        assert "GF_PLUGINS_PREINSTALL_DISABLED" not in environment
+        assert environment["GF_PLUGINS_PREINSTALL_AUTO_UPDATE"] == "false"
+        assert all(name.endswith("-app") for name in environment["GF_PLUGINS_DISABLE_PLUGINS"].split(","))
+
+    def test_articles_are_served_once(self) -> None:
+        """Workers keep no articles of their own where `api` does."""
+        assert services()["worker"]["environment"]["STANCEWATCH_PAGE"] == "false"
+        assert services()["api"]["command"] == ["serve"]
+
+    def test_windows_end_at_the_same_time(self) -> None:
+        """Counts and articles agree on what the last 24 hours are."""
+        clocks = {services()[name]["environment"]["STANCEWATCH_WINDOW_CLOCK"] for name in ("worker", "api")}
+        assert len(clocks) == 1
+
     def test_worker_can_be_scaled(self) -> None:
         """Nothing in the worker is unique on the host, and its state folder is private to each replica."""
         worker = services()["worker"]
         assert not {"container_name", "ports", "hostname", "network_mode"} & worker.keys()
         assert worker["volumes"] == [worker["environment"]["STANCEWATCH_DATA_DIR"]]
 
-    @pytest.mark.parametrize("name", ["worker", "replay"])
+    @pytest.mark.parametrize("name", our_services())
     def test_own_containers_are_read_only(self, name: str) -> None:
         """Our processes write to their volume and to a temporary file system only."""
         service = services()[name]
         assert service["read_only"] is True
         assert service["tmpfs"][0].startswith("/tmp:")  # noqa: S108 - a path in the container
 
-    @pytest.mark.parametrize("name", ["kafka", "worker", "prometheus", "grafana", "replay"])
+    @pytest.mark.parametrize("name", services())
     def test_drops_privileges(self, name: str) -> None:
         """No container has capabilities or a way to gain privileges, and none asks to be root."""
         service = services()[name]
@@ -191,7 +235,7 @@ class TestComposeFile:
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not {"cap_add", "privileged", "user"} & service.keys()
 
-    @pytest.mark.parametrize("name", ["kafka", "worker", "prometheus", "grafana"])
+    @pytest.mark.parametrize("name", sorted(services().keys() - {"replay"}))
     def test_long_running_services_are_watched(self, name: str) -> None:
         """Every long-running service has a health check and comes back after a crash."""
         service = services()[name]
@@ -293,14 +337,21 @@ class TestHealthCheck:
                 server.server_close()
         assert (done.returncode == 0) is healthy, done.stderr
 
-    def test_is_the_same_in_the_image(self) -> None:
+    @pytest.mark.parametrize(("name", "port"), [("api", "SERVE_PORT"), ("discover", "DISCOVER_PORT")])
+    def test_is_the_same_for_the_others(self, name: str, port: str) -> None:
+        """They are asked the same, at their own ports."""
+        worker, other = (services()[name]["healthcheck"]["test"] for name in ("worker", name))
+        assert [part.replace("METRICS_PORT", port) for part in worker] == other
+
+    @pytest.mark.parametrize("name", ["worker", "discover"])
+    def test_is_the_same_in_the_image(self, name: str) -> None:
         """The image checks itself with the very command of the compose file."""
-        (rest,) = [rest for word, rest in runtime() if word == "HEALTHCHECK"]
-        assert json.loads(rest[rest.index("[") :]) == services()["worker"]["healthcheck"]["test"][1:]
+        rest = dict(targets()[name])["HEALTHCHECK"]  # the last one counts
+        assert json.loads(rest[rest.index("[") :]) == services()[name]["healthcheck"]["test"][1:]
 
 
 class TestDockerfile:
-    """The image of the worker."""
+    """The images of the worker and of `stancewatch discover`."""
 
     def test_pins_its_base(self) -> None:
         """Each stage starts from an exact Python 3.11 image or from an earlier stage."""
@@ -314,15 +365,20 @@ class TestDockerfile:
         assert EXACT_TAG.fullmatch(bases[0])
         assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm(@.*)?", bases[0])
 
-    def test_runs_as_an_unprivileged_fixed_user(self) -> None:
-        """The last USER is a number other than 0, and the state folder belongs to it."""
-        users = [rest for word, rest in runtime() if word == "USER"]
+    @pytest.mark.parametrize("name", ["worker", "discover"])
+    def test_runs_as_an_unprivileged_fixed_user(self, name: str) -> None:
+        """The last USER is a number other than 0, and the data folder, a volume, belongs to it."""
+        steps = targets()[name]
+        users = [rest for word, rest in steps if word == "USER"]
         assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", users[-1])
         uid, gid = users[-1].split(":")
-        folder = services()["worker"]["environment"]["STANCEWATCH_DATA_DIR"]
-        assert any(
-            re.search(rf"install -d -o {uid} -g {gid} -m 07\d0 {folder}$", rest) for _, rest in runtime()
-        )
+        (folder,) = services()[name]["volumes"]
+        assert any(re.search(rf"install -d -o {uid} -g {gid} -m 07\d0 {folder}$", rest) for _, rest in steps)
+
+    def test_discover_compiles_into_its_volume(self) -> None:
+        """The root file system is read-only: what numba compiles goes to the volume."""
+        (folder,) = services()["discover"]["volumes"]
+        assert Path(image_environment()["NUMBA_CACHE_DIR"]).is_relative_to(folder)
 
     def test_installs_only_what_the_lock_names(self) -> None:
         """Dependencies come from the lock with hashes; our own package brings no others."""
@@ -330,7 +386,19 @@ class TestDockerfile:
         assert installs == [
             "pip install --require-hashes -r requirements.lock",
             "pip install --no-deps --no-build-isolation .",
+            "pip install --no-cache-dir --no-deps --require-hashes -r /src/requirements-discover.lock",
         ]
+
+    def test_discover_adds_to_the_worker(self) -> None:
+        """The two locks, installed one over the other, name the same versions of what is in both."""
+        worker, discover = (
+            dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+            for name in ("requirements.lock", "requirements-discover.lock")
+        )
+        shared = worker.keys() & discover.keys()
+        assert {name: worker[name] for name in shared} == {name: discover[name] for name in shared}
+        assert discover.keys() - worker.keys() >= {"bertopic", "umap-learn"}
+        assert not [name for name in discover if name == "torch" or name.startswith("nvidia")]
 
     def test_names_no_registry(self) -> None:
         """Neither the Dockerfile nor the compose file ties the build to a registry host."""
@@ -340,10 +408,17 @@ class TestDockerfile:
         assert not re.search(r"https?://(?!127\.0\.0\.1)|--(extra-)?index-url|--trusted-host", text)
         assert not [image for image in images if "." in image.split("/")[0] and "/" in image]
 
-    def test_starts_the_worker(self) -> None:
-        """The image starts `stancewatch worker`, and signals reach it."""
-        words = dict(runtime())
-        assert (words["ENTRYPOINT"], words["CMD"]) == ('["stancewatch"]', '["worker"]')
+    @pytest.mark.parametrize("name", ["worker", "discover"])
+    def test_starts_its_command(self, name: str) -> None:
+        """The image starts `stancewatch`, which signals reach, with the command of the compose file."""
+        words = dict(targets()[name])
+        assert words["ENTRYPOINT"] == '["stancewatch"]'
+        assert json.loads(words["CMD"]) == services()[name]["command"]
+
+    def test_builds_the_worker_by_default(self) -> None:
+        """Without a target, the image is the worker's, and BERTopic is not in it."""
+        assert runtime() == targets()["worker"]
+        assert "discover" not in str(runtime())
 
     def test_agrees_with_the_compose_file(self) -> None:
         """Image and compose file set the same worker settings, and Prometheus scrapes the port exposed."""
@@ -380,115 +455,57 @@ class TestDockerfile:
 class TestPrometheus:
     """monitoring/prometheus."""
 
-    def test_finds_every_replica_by_dns(self) -> None:
-        """The worker job asks the container network for all addresses of the service, on the metrics port."""
-        jobs = {
-            job["job_name"]: job for job in load("monitoring/prometheus/prometheus.yml")["scrape_configs"]
-        }
-        (discovery,) = jobs["stancewatch"]["dns_sd_configs"]
-        assert discovery["names"] == ["worker"]
-        assert "worker" in services()
-        assert (discovery["type"], str(discovery["port"])) == (
-            "A",
-            image_environment()["STANCEWATCH_METRICS_PORT"],
-        )
+    @pytest.mark.parametrize(
+        ("job", "name", "port"),
+        [
+            ("stancewatch", "worker", "STANCEWATCH_METRICS_PORT"),
+            ("stancewatch-discover", "discover", "STANCEWATCH_DISCOVER_PORT"),
+        ],
+    )
+    def test_finds_every_replica_by_dns(self, job: str, name: str, port: str) -> None:
+        """The job asks the container network for all addresses of the service, on the metrics port."""
+        (discovery,) = jobs()[job]["dns_sd_configs"]
+        assert discovery["names"] == [name]
+        assert discovery["type"] == "A"
+        assert [str(discovery["port"])] == services()[name]["expose"]
+        assert services()[name]["expose"] == [services()[name]["environment"][port]]
+        assert image_environment()[port] == dict(targets()[name])["EXPOSE"] == str(discovery["port"])
+
+    def test_scrapes_all_that_runs(self) -> None:
+        """Every long-running service of ours is a target, and every target is a service."""
+        targets = [
+            name
+            for job in jobs().values()
+            for found in job.get("dns_sd_configs", [])
+            for name in found["names"]
+        ] + [
+            target.partition(":")[0]
+            for job in jobs().values()
+            for group in job.get("static_configs", [])
+            for target in group["targets"]
+        ]
+        running = [name for name, service in our_services().items() if service["restart"] != "no"]
+        assert sorted(targets) == sorted([*running, "127.0.0.1"])
 
     def test_keeps_exemplars(self) -> None:
         """Exemplars, which carry event ids, are stored."""
         assert "--enable-feature=exemplar-storage" in services()["prometheus"]["command"]
 
+    def test_scrapes_the_api(self) -> None:
+        """The API has a job of its own: rules about workers ask for job `stancewatch`."""
+        (target,) = jobs()["stancewatch-api"]["static_configs"][0]["targets"]
+        assert target == f"api:{services()['api']['environment']['STANCEWATCH_SERVE_PORT']}"
+
+    def test_finds_its_rules_and_alertmanager(self) -> None:
+        """Rules lie where the mounted configuration looks, and alerts go to the service of that name."""
+        config = load("monitoring/prometheus/prometheus.yml")
+        assert config["rule_files"] == ["rules/*.yml"]
+        assert "./monitoring/prometheus:/etc/prometheus:ro" in services()["prometheus"]["volumes"]
+        (manager,) = config["alerting"]["alertmanagers"]
+        assert manager["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+        assert services()["alertmanager"]["ports"][0]["target"] == 9093
+
     @needs_promtool
     def test_promtool_accepts_the_configuration(self) -> None:
         """Promtool finds nothing wrong in prometheus.yml."""
         promtool("check", "config", ROOT / "monitoring/prometheus/prometheus.yml")
-
-
-class TestGrafana:
-    """monitoring/grafana."""
-
-    def test_data_source_points_at_prometheus(self) -> None:
-        """The one data source is the Prometheus of the compose file, with its scrape interval."""
-        (source,) = load("monitoring/grafana/provisioning/datasources/prometheus.yml")["datasources"]
-        assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
-        assert "prometheus" in services()
-        scrape = load("monitoring/prometheus/prometheus.yml")["global"]["scrape_interval"]
-        assert source["jsonData"]["timeInterval"] == scrape
-
-    def test_provider_reads_the_mounted_folder(self) -> None:
-        """The dashboards are mounted where the provider looks, and the home dashboard is one of them."""
-        (provider,) = load("monitoring/grafana/provisioning/dashboards/stancewatch.yml")["providers"]
-        folder = provider["options"]["path"]
-        assert f"./monitoring/grafana/dashboards:{folder}:ro" in services()["grafana"]["volumes"]
-        home = services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-        assert home in {f"{folder}/{path.name}" for path in DASHBOARDS}
-
-    def test_dashboards_have_unique_names(self) -> None:
-        """Every dashboard has a title and a uid of its own."""
-        boards = [json.loads(path.read_text(encoding="utf-8")) for path in DASHBOARDS]
-        assert boards
-        assert all(board["title"] and re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", board["uid"]) for board in boards)
-        assert (
-            len({board["uid"] for board in boards})
-            == len({board["title"] for board in boards})
-            == len(boards)
-        )
-        assert not [board["title"] for board in boards if board.get("id") is not None]
-
-    @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-    def test_panels_are_complete(self, path: Path) -> None:
-        """Every panel has a unique id, title, description, unit, and targets with unique refIds."""
-        ids = [panel["id"] for panel in panels(path)]
-        assert len(set(ids)) == len(ids)
-        for panel in panels(path):
-            assert panel["title"]
-            if panel["type"] in {"row", "text"}:
-                continue
-            assert panel["description"].endswith("."), panel["title"]
-            assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
-            references = [target["refId"] for target in panel["targets"]]
-            assert references
-            assert len(set(references)) == len(references), panel["title"]
-            assert all(target["expr"].strip() for target in panel["targets"]), panel["title"]
-
-    @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-    def test_panels_do_not_overlap(self, path: Path) -> None:
-        """Panels share no cell of the grid and stay within its 24 columns."""
-        cells: set[tuple[int, int]] = set()
-        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
-            x, y, width, height = (panel["gridPos"][key] for key in "xywh")
-            assert x + width <= 24, panel["title"]
-            own = {(column, row) for column in range(x, x + width) for row in range(y, y + height)}
-            assert not own & cells, panel["title"]
-            cells |= own
-
-    @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-    def test_panels_use_the_provisioned_data_source(self, path: Path) -> None:
-        """Every panel and every query names the uid of the provisioned data source."""
-        (source,) = load("monitoring/grafana/provisioning/datasources/prometheus.yml")["datasources"]
-        for panel in panels(path):
-            if panel["type"] in {"row", "text"}:
-                continue
-            for item in [panel, *panel["targets"]]:
-                assert item["datasource"] == {"type": "prometheus", "uid": source["uid"]}, panel["title"]
-
-    @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-    def test_queries_use_promised_metrics(self, path: Path) -> None:
-        """Queries ask for promised metrics only, and take counts of state once a partition."""
-        for expression in expressions(path):
-            names = set(re.findall(r"\bstancewatch_\w+", expression))
-            assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in names} <= CONTRACT, expression
-            for match in re.finditer(r"stancewatch_(assessments_total|window_assessments)", expression):
-                assert re.search(r"max by \([^)]*\bpartition\) \($", expression[: match.start()]), expression
-
-    @needs_promtool
-    @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-    def test_promtool_accepts_the_queries(self, path: Path, tmp_path: Path) -> None:
-        """Promtool parses every query, wrapped in a recording rule that any promtool can check."""
-        rules = [
-            {"record": f"dashboard:query:{index}", "expr": expr}
-            for index, expr in enumerate(expressions(path))
-        ]
-        assert rules
-        file = tmp_path / "rules.yml"
-        file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")
-        promtool("check", "rules", "--lint=none", file)

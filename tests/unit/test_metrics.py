@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from stream.discover_metrics import DiscoverMetrics
 from stream.errors import ConfigurationError, Reason
 from stream.metrics import REJECTIONS, TOPICS_MAX, Metrics, StateCollector
 from stream.tables import Counts, Outcome
@@ -75,12 +76,14 @@ def test_topics_beyond_the_cap_share_one_slot() -> None:
     samples = [s for f in registry.collect() if f.name == "stancewatch_assessments" for s in f.samples]
     assert len({sample.labels["topic"] for sample in samples}) == TOPICS_MAX + 1
     assert sum(sample.value for sample in samples) == 500
+    assert registry.get_sample_value("stancewatch_other_topics") == 500 + 2 - TOPICS_MAX
 
 
 def full_registry() -> CollectorRegistry:
     """Everything that a worker shows."""
     registry = CollectorRegistry()
-    metrics = Metrics.create(registry, model={"name": "m", "sha256": "0"})
+    metrics = Metrics.create(registry, model={"name": "m", "sha256": "0"}, topics=["cloud"])
+    metrics.source_last_event.labels("Wire").set(LATEST)
     metrics.event_age.observe(3, {"event_id": "a"})
     metrics.lag.labels("news.events", "0").set(1)
     rows = [(0, "total", Counts(1, {}, {}, LATEST)), (0, str(HOUR), Counts(1, {"cloud": {"favor": 1}}))]
@@ -136,6 +139,9 @@ def test_every_metric_of_the_dashboards_exists() -> None:
     exposed = set(
         re.findall(r"^(stancewatch_[a-z0-9_]+)", generate_latest(full_registry()).decode(), re.MULTILINE)
     )
+    discover = CollectorRegistry()
+    DiscoverMetrics(discover, slots=1)
+    exposed |= {family.name for family in discover.collect()}
     assert shown
     assert shown <= exposed
 

@@ -5,14 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from unittest import mock
 
 import pytest
+from faust.types import TP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.tables import TOTAL, Accepted, Counts, counts_key, decode_counts, hour_of, read_identity
+from stream.errors import BrokerError
+from stream.tables import (
+    TOTAL,
+    Accepted,
+    Counts,
+    counts_key,
+    decode_counts,
+    hour_of,
+    read_identity,
+    split_counts_key,
+)
 from tests.doubles import Bench, CrashError, SourceEvent
 
 DAY = datetime(2024, 9, 16, tzinfo=UTC)
@@ -158,17 +171,92 @@ async def test_a_gap_is_read_again_before_anything_behind_it_counts() -> None:
     assert outcomes(bench) == {"assessed": 4}
 
 
-async def test_a_gap_that_stays_is_one_of_the_log() -> None:
-    """Compacted or transactional logs have holes; several looks over some time are needed to know."""
+async def test_a_gap_of_the_log_is_passed_over_at_once() -> None:
+    """Compacted or transactional logs have holes, one after the other."""
+    bench = Bench()
+    bench.holes = {*range(5, 9), 10, 13}
+    bench.processor.order.start_at(1, {0: 5})
+    await bench.processor.process([record(offset, str(offset)) for offset in (9, 11, 12, 14)])
+    assert (bench.sought, outcomes(bench)) == ([], {"assessed": 4})
+
+
+async def test_a_record_in_a_gap_is_waited_for_however_often_the_gap_comes() -> None:
+    """What the log holds is handled before what lies behind it; what lies before goes on."""
+    bench = Bench()
+    bench.holes = {5, 6, 8, 11}
+    bench.processor.order.start_at(1, {0: 5})
+    await bench.processor.process([record(7, "a"), record(9, "b"), record(12, "d")])
+    for _ in range(5):
+        assert total(bench).offset == 9
+        assert set(bench.sought) == {(0, 10)}
+        await bench.processor.process([record(12, "d"), record(13, "e")])
+    await bench.processor.process([record(offset, str(offset)) for offset in (10, 12, 13)])
+    assert outcomes(bench) == {"assessed": 5}
+
+
+async def test_what_was_dropped_at_the_end_of_a_partition_is_read_again() -> None:
+    """No later record shows it; at the second look, so that what is on its way can come."""
+    bench = Bench()
+    place = TP("news.events", 0)
+    bench.holes = {6}
+    bench.processor.order.start_at(1, {0: 5})
+    await bench.processor.process([record(5, "a")])
+    await bench.processor.order.look({place: 9})
+    await bench.processor.process([record(7, "b")])
+    await bench.processor.order.look({place: 9})
+    assert bench.sought == []
+    await bench.processor.order.look({place: 9})
+    assert bench.sought == [(0, 8)]
+    await bench.processor.process([record(8, "c")])
+    assert outcomes(bench) == {"assessed": 3}
+
+
+async def test_what_has_just_come_to_a_quiet_partition_is_not_read_again() -> None:
+    """Between its broker and its batch: nothing waited there at the look before."""
+    bench = Bench()
+    place = TP("news.events", 0)
+    bench.processor.order.start_at(1, {0: 5})
+    for end in (5, 5, 6):
+        await bench.processor.order.look({place: end})
+    assert bench.sought == []
+    await bench.processor.order.look({place: 6})
+    assert bench.sought == [(0, 5)]
+
+
+async def test_an_end_without_records_is_asked_for_once() -> None:
+    """Marks of transactions stand behind the last record."""
+    bench = Bench()
+    place = TP("news.events", 0)
+    bench.holes = {6, 7}
+    bench.processor.order.start_at(1, {0: 6})
+    bench.processor.order._missing = missing = mock.AsyncMock(side_effect=bench.missing)
+    for _ in range(4):
+        await bench.processor.order.look({place: 8})
+    assert (missing.await_count, bench.sought) == (1, [])
+
+
+async def test_a_gap_that_nobody_can_look_into_is_read_again() -> None:
+    """A broker that does not answer proves nothing."""
     bench = Bench()
     bench.processor.order.start_at(1, {0: 5})
-    for look in range(4):
-        await bench.processor.process([record(9, "a"), record(10, "b")])
-        assert bench.sought == [(0, 5)] * (look + 1)
-        assert not bench.counts
-    bench.now = 2.5
-    await bench.processor.process([record(9, "a"), record(10, "b")])
-    assert outcomes(bench) == {"assessed": 2}
+    bench.processor.order._missing = mock.AsyncMock(side_effect=BrokerError("away"))
+    await bench.processor.process([record(5, "a"), record(7, "b")])
+    assert (bench.sought, total(bench).offset) == ([(0, 6)], 5)
+
+
+async def test_a_rebalance_while_the_log_is_asked_leaves_everything_to_the_new_generation() -> None:
+    """Its own start is not moved by what was found for the former one."""
+    bench = Bench()
+    bench.processor.order.start_at(1, {0: 5})
+
+    async def rebalances(*_: object) -> None:
+        bench.faust.consumer_generation_id = 2
+        bench.processor.order.start_at(2, {0: 3})
+
+    bench.processor.order._missing = rebalances
+    await bench.processor.process([record(7, "b")])
+    assert (bench.sought, bench.counts) == ([], {})
+    assert bench.processor.order._expected == {0: 3}
 
 
 async def test_a_straggler_from_before_the_seek_is_no_proof_of_a_gap() -> None:
@@ -307,13 +395,15 @@ def reference(log: list[Planned]) -> tuple[Counter[tuple[str, str]], Counter[tup
     return totals, hours
 
 
-def stored_votes(bench: Bench) -> tuple[Counter[tuple[str, str]], Counter[tuple[int, str, str]]]:
-    """The same from the state."""
+def stored_votes(
+    counts: Mapping[bytes, bytes], partition: int = 0
+) -> tuple[Counter[tuple[str, str]], Counter[tuple[int, str, str]]]:
+    """The same from the state of a partition."""
     totals: Counter[tuple[str, str]] = Counter()
     hours: Counter[tuple[int, str, str]] = Counter()
-    for key, value in bench.counts.items():
-        bucket = key.decode().partition("|")[2]
-        for topic, by_stance in decode_counts(value).votes.items():
+    for key, value in counts.items():
+        place, bucket = split_counts_key(key)
+        for topic, by_stance in decode_counts(value).votes.items() if place == partition else ():
             for stance, votes in by_stance.items():
                 if bucket == TOTAL:
                     totals[topic, stance] += votes
@@ -356,7 +446,7 @@ def test_counts_after_any_crashes_equal_one_undisturbed_pass(data: st.DataObject
             position = end
             if data.draw(st.booleans()):
                 committed = position
-    assert stored_votes(bench) == reference(log)
+    assert stored_votes(bench.counts) == reference(log)
     assert sum(outcomes(bench).values()) == len(log)
     assert not bench.sought
     told = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,9 +42,37 @@ def test_an_article_may_begin_with_its_headline() -> None:
     assert (event.title, event.text, event.published_at) == ("A Headline", "Text follows here.", NOW)
 
 
-def test_an_unreadable_date_falls_back_to_the_default() -> None:
-    """A broken metadata line does not lose the article."""
-    assert article_event("Head\nText.\nPublished: soon", name="a", default_time=NOW).published_at == NOW
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2024-09-16T10:00:00", datetime(2024, 9, 16, 10, tzinfo=UTC)),
+        ("2024-09-16 10:00", datetime(2024, 9, 16, 10, tzinfo=UTC)),
+        ("2024-09-16", datetime(2024, 9, 16, tzinfo=UTC)),
+        ("2024-09-16t10:00:00.5z", datetime(2024, 9, 16, 10, 0, 0, 500_000, tzinfo=UTC)),
+        ("2024-09-16T10:00:00-04:00", datetime(2024, 9, 16, 14, tzinfo=UTC)),
+    ],
+)
+def test_a_date_means_the_same_on_every_machine(
+    monkeypatch: pytest.MonkeyPatch, written: str, meant: datetime
+) -> None:
+    """Without an offset it is UTC, whatever the machine's time zone."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        event = article_event(f"Head\nText.\nPublished: {written}", name="a", default_time=NOW)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert event.published_at == meant
+
+
+@pytest.mark.parametrize("written", ["soon", "16 September 2024", "2024-13-01", "0001-01-01T00:00:00+14:00"])
+def test_an_unreadable_date_is_told_with_file_and_line(tmp_path: Path, written: str) -> None:
+    """Another date in its place would count an old article as of today."""
+    file = tmp_path / "a.txt"
+    file.write_text(f"Head\n\nText.\nPublished: {written}\nSource: Wire\n\n")
+    with pytest.raises(ConfigurationError, match=r"a\.txt:4: Published: '.*'.*2024-09-16T10:00:00Z"):
+        read_paths([file])
 
 
 def test_the_same_article_is_the_same_event() -> None:

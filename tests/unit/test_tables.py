@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import accumulate
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from stream.tables import (
     judge,
     split_counts_key,
     stored,
+    trim,
 )
 
 
@@ -50,6 +52,34 @@ def test_a_judgement_depends_on_lower_offsets_only(
     before = Identity([entry for entry in known.accepted if entry.offset < offset])
     now, then = judge(known, version, offset), judge(before, version, offset)
     assert (now.duplicate, now.prior) == (then.duplicate, then.prior)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.sampled_from([0, 0, 0, 1, 2, 4])), min_size=1, max_size=10),
+    st.integers(0, 3),
+    st.integers(0, 11),
+    st.integers(0, 11),
+)
+def test_what_is_trimmed_decides_nothing(
+    log: list[tuple[int, int]], unknown: int, first: int, second: int
+) -> None:
+    """Any version behind what is settled is judged the same, with ids forgotten meanwhile or undated."""
+    keeps = 3
+    days = [0] * unknown  # records without a time, or from before there was retention
+    days += [100 + day for day in accumulate(step for _, step in log[unknown:])]
+    days = [*days[: len(log)], *([days[-1]] * 12)]
+    identity = Identity()
+    for offset, (version, _) in enumerate(log):
+        if not judge(identity, version, offset, days[offset] - keeps).duplicate:
+            accept(identity, Accepted(version, offset, 0, {}, day=days[offset]))
+    trimmed = Identity(list(identity.accepted))
+    for settled in sorted((first, second)):
+        trim(trimmed, settled)
+        assert sum(entry.offset < settled for entry in trimmed.accepted) <= 2
+        for offset in range(settled, 12):
+            for version in range(1, 7):
+                record = (version, offset, days[offset] - keeps)
+                assert judge(trimmed, *record) == judge(identity, *record)
 
 
 def test_accepting_the_same_offset_again_replaces_the_entry() -> None:

@@ -1,0 +1,112 @@
+"""Training on labels as people have them: two stances, one, a topic of a single text, no text without it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifiers.errors import DataError
+from classifiers.stance import StanceClassifier
+from classifiers.storage import load, train_and_save
+from classifiers.training import Example, load_examples, train_models
+
+WORDS = {
+    "favor": ["welcome", "success"],
+    "against": ["failure", "harm"],
+    "neutral": ["report", "meeting"],
+}
+FILL = ["bread", "harvest", "game", "match", "team", "city", "street", "house", "music", "garden", "winter"]
+
+
+def labelled(topic: str, stance: str, count: int, batch: str = "") -> Iterator[Example]:
+    """Texts about a topic whose words tell the stance."""
+    chooser = random.Random(f"{topic} {stance}")  # noqa: S311 - the same words each time
+    for _ in range(count):
+        words = [*chooser.choices(FILL, k=8), topic, *WORDS[stance]]
+        chooser.shuffle(words)
+        yield Example(" ".join(words), (topic,), {topic: stance}, batch=batch)
+
+
+def off_topic(count: int, batch: str = "") -> list[Example]:
+    """Texts about nothing."""
+    chooser = random.Random(count)  # noqa: S311
+    return [Example(" ".join(chooser.choices(FILL, k=10)), batch=batch) for _ in range(count)]
+
+
+TWO = [*labelled("solar", "favor", 30), *labelled("solar", "against", 30), *off_topic(30)]
+THREE = [*TWO, *labelled("solar", "neutral", 30)]
+BATCHES = [row for batch in "abcdefghij" for row in off_topic(20, batch)]
+JUDGED = [example for example in THREE if example.topics]
+
+
+def test_a_model_tells_the_two_stances_that_it_was_trained_on(tmp_path: Path) -> None:
+    """Written, loaded and asked, as the worker does: a column a class, and both are found."""
+    train_and_save(tmp_path, TWO, data_origin="a test")
+    assessor = load(tmp_path)
+    articles = [("", "Solar is a welcome success."), ("", "Solar is a failure and does harm.")]
+    assert [decisions[0].stance for decisions in assessor.assess(articles)] == ["favor", "against"]
+    model, judged = assessor.stance_model, [row for row in TWO if row.topics]
+    texts, topics = [row.text for row in judged], ["solar"] * len(judged)
+    found = model.predict_proba(texts, topics)
+    assert model.classes_.tolist() == ["against", "favor"]
+    assert found.shape == (len(texts), 2)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    assert model.predict(texts, topics).tolist() == [row.stance["solar"] for row in judged]
+    assert assessor.expected is not None
+    assert assessor.expected.stance_probability > 0.8
+
+
+def test_two_stances_have_the_probability_of_scikit_learn() -> None:
+    """The difference of the scores is the logit that logistic regression means."""
+    texts, stances = ["record growth", "an outage"] * 4, ["favor", "against"] * 4
+    model = StanceClassifier(balance=0).fit(texts, ["cloud"] * 8, stances)
+    scores = model.decision_function(texts, ["cloud"] * 8)
+    assert scores.shape == (8, 2)
+    logit = scores[:, 1] - scores[:, 0]
+    np.testing.assert_allclose(
+        model.predict_proba(texts, ["cloud"] * 8)[:, 1], 1 / (1 + np.exp(-logit)), rtol=1e-5
+    )
+    assert set(np.sign(logit[:2])) == {1, -1}
+
+
+def test_a_row_may_hold_any_separator_of_lines(tmp_path: Path) -> None:
+    """JSON allows U+2028 and U+0085 in a string; rows end with a line feed."""
+    file = tmp_path / "rows.jsonl"
+    text = "One line\u2028and\u2029the\u0085next"
+    row = json.dumps({"text": text, "topics": [], "stance": {}}, ensure_ascii=False)
+    file.write_text(f"{row}\r\n{row}\n", encoding="utf-8", newline="")
+    assert [example.text for example in load_examples(file)] == [text] * 2
+
+
+def test_a_file_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    """As spreadsheets write it; one line says where and what to do."""
+    file = tmp_path / "latin.jsonl"
+    file.write_bytes(b'{"text": "x", "topics": [], "stance": {}}\n{"text": "Caf\xe9"}\n')
+    with pytest.raises(DataError, match=r"latin\.jsonl:2: .* UTF-8"):
+        load_examples(file)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([*labelled("solar", "favor", 30), *off_topic(30)], "stance favor: at least two stances"),
+        (JUDGED, "too few labelled texts without the topic solar: 0"),
+        ([*THREE, *labelled("wind", "favor", 1)], "too few labelled texts with the topic wind: 1"),
+        ([*TWO, *labelled("solar", "neutral", 1)], "too few labelled texts of the stance neutral: 1"),
+        ([*JUDGED, *off_topic(1)], "too few labelled texts without the topic solar: 1"),
+        ([*THREE, *labelled("wind", "favor", 20, batch="one")], "texts with the topic wind: 20; .*by batch"),
+        ([*THREE, *BATCHES, *labelled("wind", "favor", 20)], "with the topic (solar|wind) has a batch"),
+        ([replace(row, batch="one") for row in THREE], "of 1 batches or sources"),
+    ],
+    ids=["one stance", "all", "rare", "rare stance", "rarely off", "one batch", "other rows", "few groups"],
+)
+def test_what_the_labels_lack_is_said(rows: list[Example], message: str) -> None:
+    """Before anything is trained, instead of a model that knows one answer."""
+    with pytest.raises(DataError, match=message):
+        train_models(rows)
