@@ -212,5 +212,15 @@ def votes(*workers: WorkerProcess) -> Votes:
 
 
 def handled(*workers: WorkerProcess) -> int:
-    """Records that the state knows."""
+    """Records that the state knows; their batch is yet to be confirmed and acknowledged (:func:`at_rest`)."""
     return sum(outcomes(*workers).values())
+
+
+def at_rest(process: WorkerProcess) -> bool:
+    """Whether no batch is on its way: what this worker counted, it has acknowledged."""
+    # In this order: a batch that begins in between is one more of those that have begun.
+    ended, begun = (
+        samples(process.metrics_url, f"stancewatch_batch_{name}_count")[0][1]
+        for name in ("seconds", "events")
+    )
+    return ended == begun

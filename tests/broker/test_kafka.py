@@ -24,6 +24,7 @@ from tests.agents.test_article_feed import counted, get, listed
 from tests.conftest import SEEDS
 from tests.kafka_server import KafkaServer
 from tests.stack import (
+    at_rest,
     expected_votes,
     handled,
     multiplied,
@@ -253,7 +254,7 @@ async def test_sigterm_commits_what_was_acknowledged(
     await publish(settings, records)
     with worker(tmp_path / "w", kafka.bootstrap, **names, commit_interval_seconds=60) as process:
         process.wait_until_ready()
-        wait_until(lambda: handled(process) == len(records), "all handled", process)
+        wait_until(lambda: handled(process) == len(records) and at_rest(process), "acknowledged", process)
         process.process.terminate()
         assert process.process.wait(10) == 0
     assert await committed(settings) == len(records)
