@@ -120,11 +120,12 @@ async def test_kill_9_in_mid_stream_leaves_exact_counts(
     records = multiplied(read_paths([SEEDS]), 25)
     settings = settings_for(kafka.bootstrap, **names)
     await publish(settings, records)
-    options = {**names, "commit_interval_seconds": 4, "batch_events": 64}
+    options = {**names, "commit_interval_seconds": 4}
     redelivered = 0
     reached = 0
     for _ in range(2):
-        with worker(tmp_path / "w", kafka.bootstrap, **options) as process:
+        # Small batches: it must not be through the log before the test has looked and killed it.
+        with worker(tmp_path / "w", kafka.bootstrap, **options, batch_events=8) as process:
             process.wait_until_ready()
             wait_until(lambda: handled(process) >= reached + 300, "some handled", process, seconds=30)  # noqa: B023
             redelivered += skipped(process)
@@ -132,7 +133,7 @@ async def test_kill_9_in_mid_stream_leaves_exact_counts(
             process.process.send_signal(signal.SIGKILL)
             process.process.wait()
         assert reached < len(records)
-    with worker(tmp_path / "w", kafka.bootstrap, **options) as process:
+    with worker(tmp_path / "w", kafka.bootstrap, **options, batch_events=64) as process:
         process.wait_until_ready()
         wait_until(lambda: handled(process) == len(records), "all handled", process, seconds=90)
         redelivered += skipped(process)
