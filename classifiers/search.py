@@ -76,7 +76,11 @@ class WordBits:
     def __init__(self, words: Mapping[str, int]) -> None:
         plain = [word.removesuffix("*").encode("ascii") for word in words]
         marks = [mark.encode() for mark in BEFORE_WORD]
-        self._automaton = ahocorasick_rs.BytesAhoCorasick([mark + word for word in plain for mark in marks])
+        self._automaton = ahocorasick_rs.BytesAhoCorasick(
+            [mark + word for word in plain for mark in marks],
+            # Two thirds of the default's time; it takes 15 MiB, which would not pay for many more words.
+            implementation=ahocorasick_rs.Implementation.DFA,
+        )
         self._bits = [bits for bits in words.values() for _ in marks]
         self._whole = [not word.endswith("*") for word in words for _ in marks]
 

@@ -210,8 +210,10 @@ class EventProcessor:
                 if not counted:
                     clock.pass_record(item.offset, item.written_at)
                 if item.event is None:
+                    if counted:  # and sent before: a second letter could only contradict it
+                        item.rejection = None
                     continue
-                if clock.is_settled(item.offset):
+                if clock.is_settled(item.offset) or clock.was_rejected(item.offset):
                     item.judgement = Judgement(duplicate=True)  # counted, whatever it was: nothing follows
                     continue
                 item.day = clock.day_at(item.offset)

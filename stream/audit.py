@@ -37,7 +37,7 @@ from stream.comparison import (
     read_state,
 )
 from stream.errors import ConfigurationError, StancewatchError, StateError
-from stream.outputs import Progress, quiet, read_decisions, read_letters, steps
+from stream.outputs import Progress, quiet, read_outputs, steps
 from stream.reading import Range, admin_client, partitions_of, ranges, read, reader
 from stream.recount import Decisions, Letters, PartitionCount
 from stream.settings import Settings
@@ -103,10 +103,9 @@ class Audit:
                 for topic in (self.settings.assessments_topic, self.settings.dead_letters_topic)
             ]
             log = await ranges(consumer, events)
-            decisions, report.stray_assessments = await read_decisions(
-                consumer, outputs[0], log, self.progress
+            decisions, letters, report.stray_assessments = await read_outputs(
+                consumer, outputs[0], outputs[1], log, self.progress
             )
-            letters = await read_letters(consumer, outputs[1], self.settings.events_topic, self.progress)
             for place, stretch in log.items():
                 number = place.partition
                 counted = self._counter(number, decisions, letters, ends[number] - 1, state, pages)

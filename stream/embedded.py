@@ -27,7 +27,7 @@ from stream.errors import BrokerError, StancewatchError
 
 __all__ = ["EmbeddedBroker", "WorkerProcess", "free_port"]
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

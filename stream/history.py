@@ -18,7 +18,7 @@ from typing import TextIO
 
 from classifiers.decisions import STANCES
 from stream.errors import StancewatchError
-from stream.outputs import Progress, quiet, read_decisions, read_letters, steps
+from stream.outputs import Progress, quiet, read_outputs, steps
 from stream.reading import partitions_of, ranges, read, reader
 from stream.recount import PartitionCount
 from stream.settings import Settings
@@ -74,8 +74,7 @@ async def read_history(settings: Settings, progress: Progress = quiet) -> Histor
             await ranges(consumer, await partitions_of(settings, topic))
             for topic in (settings.assessments_topic, settings.dead_letters_topic)
         ]
-        decisions, _ = await read_decisions(consumer, outputs[0], log, progress)
-        letters = await read_letters(consumer, outputs[1], settings.events_topic, progress)
+        decisions, letters, _ = await read_outputs(consumer, outputs[0], outputs[1], log, progress)
         for place, (begin, end) in log.items():
             if begin:
                 history.begins_late.append(f"{place.topic}[{place.partition}] at offset {begin}")

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from stream.reading import Range, read
 from stream.recount import Decisions, Letters, read_assessment, read_letter
 
-__all__ = ["Progress", "quiet", "read_decisions", "read_letters", "steps"]
+__all__ = ["Progress", "quiet", "read_outputs", "steps"]
 
 Progress = Callable[[str, int, int], None]
 """Called with the step, offsets done and offsets in all."""
@@ -36,34 +36,32 @@ def _total(stretches: Mapping[TopicPartition, Range]) -> int:
     return sum(end - begin for begin, end in stretches.values())
 
 
-async def read_decisions(
+async def read_outputs(
     consumer: AIOKafkaConsumer,
-    stretches: Mapping[TopicPartition, Range],
+    assessments: Mapping[TopicPartition, Range],
+    dead_letters: Mapping[TopicPartition, Range],
     log: Mapping[TopicPartition, Range],
     progress: Progress = quiet,
-) -> tuple[Decisions, list[str]]:
-    """Verdicts of ``news.assessments`` on that log, and assessments that name no event of it."""
-    decisions = Decisions({place.partition: stretch for place, stretch in log.items()})
-    stray = []
-    async for record in read(consumer, stretches, steps(progress, "reading assessments", _total(stretches))):
-        found = read_assessment(dict(record.headers), record.value)
-        if found is None or not decisions.put(*found):
-            stray.append(f"{record.topic} {record.partition}:{record.offset} names no event of the log")
-    return decisions, stray
+) -> tuple[Decisions, Letters, list[str]]:
+    """Verdicts on the events of that log, its letters, and assessments that name no event of it.
 
-
-async def read_letters(
-    consumer: AIOKafkaConsumer,
-    stretches: Mapping[TopicPartition, Range],
-    events_topic: str,
-    progress: Progress = quiet,
-) -> Letters:
-    """Letters of these stretches of ``news.dead-letters``."""
-    letters = Letters(events_topic)
-    async for record in read(consumer, stretches, steps(progress, "reading dead letters", _total(stretches))):
-        found = read_letter(dict(record.headers))
-        if found is None:
+    A record with both was judged twice, with a crash in between: the later one was counted.
+    """
+    letters = Letters(next((place.topic for place in log), ""))
+    advance = steps(progress, "reading dead letters", _total(dead_letters))
+    async for record in read(consumer, dead_letters, advance):
+        letter = read_letter(dict(record.headers))
+        if letter is None:
             letters.foreign += 1
         else:
-            letters.put(*found, record.value)
-    return letters
+            letters.put(*letter, record.value, record.timestamp)
+    decisions = Decisions({place.partition: stretch for place, stretch in log.items()})
+    stray = []
+    advance = steps(progress, "reading assessments", _total(assessments))
+    async for record in read(consumer, assessments, advance):
+        found = read_assessment(dict(record.headers), record.value)
+        if found is not None and letters.is_later(found[0], record.timestamp):
+            continue
+        if found is None or not decisions.put(*found):
+            stray.append(f"{record.topic} {record.partition}:{record.offset} names no event of the log")
+    return decisions, letters, stray

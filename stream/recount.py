@@ -3,7 +3,7 @@
 Nothing of ``stream.tables`` or ``stream.agents`` is used here, on purpose: a fault there must show as a
 difference. One pass in the order of offsets over one partition; for each record:
 
-1. a dead letter names its place: it was rejected;
+1. a dead letter names its place, and no later assessment does: it was rejected;
 2. its id was accepted before with this or a higher version: a duplicate;
 3. otherwise it is accepted, and takes the place of the version accepted before: votes of that one are taken
    back in its hour, those that the record's assessment names are cast in the hour of ``published_at``.
@@ -186,18 +186,28 @@ class Letters:
         self.events_topic = events_topic
         self.foreign = 0
         """Letters of other topics."""
-        self._letters: dict[Place, tuple[str, int]] = {}
+        self._letters: dict[Place, tuple[str, int, float]] = {}
 
-    def put(self, topic: str, place: Place, reason: str, value: bytes | None) -> None:
+    def put(self, topic: str, place: Place, reason: str, value: bytes | None, written_at: float) -> None:
         """Keep a letter."""
         if topic == self.events_topic:
-            self._letters[place] = (reason, hash(value))
+            self._letters[place] = (reason, hash(value), written_at)
         else:
             self.foreign += 1
 
+    def is_later(self, place: Place, written_at: float) -> bool:
+        """Whether a letter of this place was written after that time; an earlier one is dropped."""
+        if place not in self._letters:
+            return False
+        if self._letters[place][2] < written_at:
+            del self._letters[place]
+            return False
+        return True
+
     def take(self, place: Place) -> tuple[str, int] | None:
         """Give out reason and fingerprint of the letter of this place, if there is one."""
-        return self._letters.pop(place, None)
+        found = self._letters.pop(place, None)
+        return found and found[:2]
 
     def left(self) -> list[Place]:
         """Places of the letters that nobody took."""

@@ -89,8 +89,9 @@ class Counts(msgspec.Struct):
 
     Kept under the total only: ``outcomes``; ``latest``, the highest ``published_at`` accepted, in POSIX
     seconds; ``days``, the offsets from which on the log stood at a day (by Kafka's time stamps), the first
-    being the committed one, from which on records may be delivered again; ``owner``, the token of the worker
-    that has the partition (``stream.fencing``).
+    being the committed one, from which on records may be delivered again; ``rejected``, first and last of
+    the offsets from there on that became dead letters; ``owner``, the token of the worker that has the
+    partition (``stream.fencing``).
     """
 
     offset: int = -1
@@ -98,6 +99,7 @@ class Counts(msgspec.Struct):
     outcomes: dict[str, int] = {}
     latest: float = 0.0
     days: list[tuple[int, int]] = []
+    rejected: list[tuple[int, int]] = []
     owner: int = 0
 
     def pass_record(self, offset: int, written_at: float) -> None:
@@ -116,6 +118,22 @@ class Counts(msgspec.Struct):
             del self.days[0]
         if self.days and self.days[0][0] < committed:
             self.days[0] = (committed, self.days[0][1])
+        self.rejected = [(first, last) for first, last in self.rejected if last >= committed]
+
+    def reject(self, offset: int) -> None:
+        """Remember that the record at the highest offset so far became a dead letter."""
+        if self.rejected and self.rejected[-1][1] == offset - 1:
+            self.rejected[-1] = (self.rejected[-1][0], offset)
+        else:
+            self.rejected.append((offset, offset))
+
+    def was_rejected(self, offset: int) -> bool:
+        """Whether a record that may be delivered again was counted as a dead letter.
+
+        It stays one, also when other settings or another model would take it now; sent again, it has another
+        offset.
+        """
+        return any(first <= offset <= last for first, last in self.rejected)
 
     @property
     def settled(self) -> int:
@@ -332,6 +350,8 @@ def apply_changes(  # noqa: C901 - one rule, read in one place
             total.outcomes[change.outcome] = total.outcomes.get(change.outcome, 0) + 1
             total.latest = max(total.latest, change.published_at)
             total.pass_record(change.offset, change.written_at)
+            if change.outcome is Outcome.DEAD_LETTER:
+                total.reject(change.offset)
             total.offset = change.offset
         else:
             skipped += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -73,6 +74,9 @@ class Table(dict[bytes, bytes]):
         yield
 
 
+_CLOCK = itertools.count()
+
+
 class OutputTopic:
     """Keeps what is sent to it."""
 
@@ -83,7 +87,9 @@ class OutputTopic:
         self, *, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]
     ) -> asyncio.Future[None]:
         """As Faust: a future of the broker's confirmation."""
-        self.records.append(SimpleNamespace(key=key, value=value, headers=dict(headers)))
+        self.records.append(
+            SimpleNamespace(key=key, value=value, headers=dict(headers), timestamp=next(_CLOCK))
+        )
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done

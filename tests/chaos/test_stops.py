@@ -25,7 +25,7 @@ def test_poison_costs_itself_alone_and_a_deleted_topic_stops_the_worker(chaos: C
 
     Then the topic is deleted under the worker, and created again: neither is passed over in silence.
     """
-    with chaos(partitions=1, batch_events=BATCH) as run:
+    with chaos(partitions=1, batch_events=BATCH, batch_seconds=10) as run:  # only full batches
         batches = []
         for number in range(2 * BATCH):
             batch = [event(f"event-{number}-{n}", "The cloud is a success", NOW) for n in range(BATCH)]

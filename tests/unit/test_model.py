@@ -381,6 +381,16 @@ class Model(RuleBasedStateMachine):
         place = TP(self.workers[0].tables[table].changelog_topic_name, partition)
         self.brokers.untold[place] = untold
 
+    @rule(partition=PARTITION)
+    def mend(self, partition: int) -> None:
+        """What is a dead letter could be read from now on: it stays one until it is sent again."""
+        process = self.workers[self.owners[partition]]
+        if process.task is None:
+            log = self.brokers.log[partition]
+            for offset in range(process.consumer.position[partition]):
+                if log[offset].text in {"bad", "crash"}:
+                    log[offset] = replace(log[offset], mended=True)
+
     @rule(data=st.data())
     def set_back(self, data: st.DataObject) -> None:
         """Somebody set the committed offsets back: what was counted comes again."""

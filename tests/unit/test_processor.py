@@ -148,6 +148,30 @@ async def test_redelivered_records_are_skipped_but_their_keys_are_written_again(
     assert {key for key, _ in bench.counts.pending} == set(stored)
 
 
+async def test_a_dead_letter_that_comes_again_after_a_fix_stays_one_until_it_is_sent_again() -> None:
+    """It was counted as one: a vote now would be in the hour alone, and the letter sent again a duplicate."""
+    bench = Bench()
+    batch = [("a", "crash"), ("b", "cloud:favor"), ("c", "crash")]
+    await bench.processor.process([record(offset, *row) for offset, row in enumerate(batch)])
+    before = dict(bench.counts)
+    await bench.processor.process([record(offset, name) for offset, (name, _) in enumerate(batch)])
+    assert dict(bench.counts) == before
+    assert [row.key for row in bench.assessments.records] == [b"b"]
+    assert len(bench.dead_letters.records) == 2
+    await bench.processor.process([record(3, "a"), record(4, "c")])
+    assert outcomes(bench) == {"dead_letter": 2, "assessed": 3}
+    assert total(bench).votes == {"cloud": {"favor": 3}}
+
+
+async def test_what_was_counted_and_cannot_be_read_any_more_gets_no_letter() -> None:
+    """Its assessment is out, and its vote stands: a limit that was lowered since does not change that."""
+    bench = Bench()
+    await bench.processor.process([record(0, "a")])
+    await bench.processor.process([SourceEvent(0, b"a", b"{"), record(1, "b")])
+    assert bench.dead_letters.records == []
+    assert outcomes(bench) == {"assessed": 2}
+
+
 async def test_records_of_an_older_generation_are_left_to_the_new_owner() -> None:
     """After a rebalance, what the old assignment had fetched is neither counted nor acknowledged."""
     bench = Bench()
@@ -355,14 +379,16 @@ class Planned:
     hour: int
     text: str
     retracted: bool
+    mended: bool = False
+    """Was counted as it is; is read without an error now."""
 
     def at(self, offset: int) -> SourceEvent:
         """The record at an offset; the text ``bad`` makes it malformed."""
-        if self.text == "bad":
+        if self.text == "bad" and not self.mended:
             return SourceEvent(offset, self.event_id.encode(), b"{")
         moment = DAY.replace(hour=self.hour).isoformat()
         fields = {"version": self.version, "retracted": self.retracted, "published_at": moment}
-        return record(offset, self.event_id, self.text, **fields)
+        return record(offset, self.event_id, "cloud:favor" if self.mended else self.text, **fields)
 
 
 planned = st.builds(
@@ -374,6 +400,7 @@ planned = st.builds(
         ["cloud:favor", "cloud:against", "chips:neutral cloud:neutral", "off", "bad", "crash"]
     ),
     retracted=st.booleans(),
+    mended=st.just(value=False),
 )
 
 

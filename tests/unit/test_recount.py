@@ -18,7 +18,7 @@ from stream.errors import StateError
 from stream.metrics import StateCollector
 from stream.recount import Decisions, Letters, PartitionCount, Place, read_assessment, read_letter
 from stream.tables import TOTAL, Counts, counts_key, decode_counts, split_counts_key, stored
-from tests.doubles import Bench, SourceEvent
+from tests.doubles import Bench, CrashError, SourceEvent
 from tests.unit.test_processor import DAY, Planned, planned, record, reference
 
 EVENTS = "news.events"
@@ -27,14 +27,15 @@ EVENTS = "news.events"
 def decided(bench: Bench, size: int) -> tuple[Decisions, Letters]:
     """What the processor wrote, read as the audit reads it."""
     decisions, letters = Decisions({0: (0, size)}), Letters(EVENTS)
-    for row in bench.assessments.records:
-        found = read_assessment(row.headers, row.value)
-        assert found is not None
-        decisions.put(*found)
     for row in bench.dead_letters.records:
         found_letter = read_letter(row.headers)
         assert found_letter is not None
-        letters.put(*found_letter, row.value)
+        letters.put(*found_letter, row.value, row.timestamp)
+    for row in bench.assessments.records:
+        found = read_assessment(row.headers, row.value)
+        assert found is not None
+        if not letters.is_later(found[0], row.timestamp):
+            decisions.put(*found)
     return decisions, letters
 
 
@@ -203,6 +204,27 @@ def test_the_last_assessment_of_an_event_counts() -> None:
     }
 
 
+@pytest.mark.parametrize("texts", [("crash", "cloud:favor"), ("cloud:favor", "crash")])
+async def test_a_record_judged_twice_with_a_crash_in_between_is_what_was_counted(
+    texts: tuple[str, str],
+) -> None:
+    """Letter and assessment of the same place: the first was sent, and lost before it was counted."""
+    bench = Bench()
+    first, second = (record(0, "a", text) for text in texts)
+    bench.identities.crash_on_confirm = True
+    with pytest.raises(CrashError):
+        await bench.processor.process([first])
+    for table in (bench.counts, bench.identities):
+        table.crash(set())
+    bench.processor.order.start_at(1, {0: 0})
+    await bench.processor.process([second])
+    assert len(bench.assessments.records) == len(bench.dead_letters.records) == 1
+    counted = count(bench, [second], 0)
+    assert differences(counted, state_of(bench.counts), None) == []
+    assert counted.decisions.left(0, counted.upto) == []
+    assert counted.letters.left() == []
+
+
 def test_a_record_that_was_dropped_without_a_letter_is_named() -> None:
     """Nothing is lost in silence."""
     bench, log = simple()
@@ -220,7 +242,7 @@ def test_a_letter_with_other_bytes_is_named() -> None:
 def test_a_letter_of_another_log_is_passed_over() -> None:
     """The topic may serve several logs."""
     letters = Letters(EVENTS)
-    letters.put("other", Place(0, 1), "invalid_json", b"{")
+    letters.put("other", Place(0, 1), "invalid_json", b"{", 0)
     assert letters.left() == []
     assert letters.foreign == 1
 

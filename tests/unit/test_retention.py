@@ -383,8 +383,10 @@ def undisturbed(log: list[SourceEvent]) -> Bench:
     return bench
 
 
-def kept(bench: Bench, settled: int) -> tuple[Counts, dict[int, Counts], dict[bytes, list[Accepted]]]:
-    """What must be the same however it came about: total, kept hours, what is remembered of ids."""
+def kept(
+    bench: Bench, settled: int
+) -> tuple[Counts, dict[int, Counts], dict[bytes, list[Accepted]], list[int]]:
+    """What must be the same however it came about: total, kept hours, memory of ids and letters."""
     whole = total(bench)
     first = whole.kept_from(BUCKET_DAYS)
     buckets = {
@@ -407,10 +409,13 @@ def kept(bench: Bench, settled: int) -> tuple[Counts, dict[int, Counts], dict[by
         for key, accepted in entries.items()
     }
     whole.days = [(0, whole.day_at(whole.offset))]
+    rejected = [offset for offset in range(settled, whole.offset + 1) if whole.was_rejected(offset)]
+    whole.rejected = []
     return (
         whole,
         {hour: counts for hour, counts in buckets.items() if hour >= first},
         {key: accepted for key, accepted in entries.items() if accepted},
+        rejected,
     )
 
 
