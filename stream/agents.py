@@ -45,7 +45,7 @@ from prometheus_client.context_managers import Timer
 from classifiers.assessor import Assessor
 from classifiers.decisions import TopicDecision
 from classifiers.language import SUPPORTED, language_of
-from stream.app import StreamApp
+from stream.app import OWNER_HEADER, StreamApp
 from stream.errors import Reason, RejectedEvent, Stage, StancewatchError
 from stream.fencing import Fence
 from stream.metrics import OTHER, Metrics
@@ -206,14 +206,12 @@ class EventProcessor:
         with self.app.identities.partition_of(members[0].source):
             clock = read_counts(self.app.counts, counts_key(members[0].partition, TOTAL))
             for item in members:
-                counted = item.offset <= clock.offset
-                if not counted:
+                item.counted = item.offset <= clock.offset
+                if not item.counted:
                     clock.pass_record(item.offset, item.written_at)
                 if item.event is None:
-                    if counted:  # and sent before: a second letter could only contradict it
-                        item.rejection = None
                     continue
-                if clock.is_settled(item.offset) or clock.was_rejected(item.offset):
+                if item.counted and (clock.is_settled(item.offset) or clock.was_rejected(item.offset)):
                     item.judgement = Judgement(duplicate=True)  # counted, whatever it was: nothing follows
                     continue
                 item.day = clock.day_at(item.offset)
@@ -224,7 +222,7 @@ class EventProcessor:
                 oldest = item.day - self.settings.identity_days
                 item.judgement = judge(identity, item.event.version, item.offset, oldest)
                 if not item.judgement.duplicate:
-                    if not counted:
+                    if not item.counted:
                         clock.latest = max(clock.latest, item.event.published_at.timestamp())
                     item.kept_from = clock.kept_from(self.settings.bucket_days)
                     if item.judgement.redelivered is None:
@@ -253,6 +251,9 @@ class EventProcessor:
             if not alone:
                 raise UnclassifiableError from error
             log.exception("event %r could not be classified", items[0].event and items[0].event.id)
+            if items[0].counted:  # its vote stands, and its id is known again
+                items[0].judgement = Judgement(duplicate=True)
+                return
             detail = f"{type(error).__name__}: {error}"
             items[0].rejection = RejectedEvent(Reason.UNCLASSIFIABLE, Stage.CLASSIFY, detail)
             return
@@ -275,7 +276,10 @@ class EventProcessor:
         sent = []
         for item in items:
             message = item.source.message
+            owner = (OWNER_HEADER, b"%d" % self.app.counts.owners.get(item.partition, 0))
             if item.rejection is not None:
+                if item.counted:  # a letter could only contradict what was sent then
+                    continue
                 letter = dead_letter(message, item.rejection, now)
                 topic, value, headers = self.app.dead_letters, message.value, letter.headers()
             elif item.event is not None and item.is_new:
@@ -286,7 +290,7 @@ class EventProcessor:
                 headers = origin(message)
             else:
                 continue
-            sent.append(await topic.send(key=message.key, value=value, headers=headers))
+            sent.append(await topic.send(key=message.key, value=value, headers=[*headers, owner]))
         await asyncio.gather(*sent)
 
     # 6. count

@@ -104,7 +104,7 @@ class Audit:
             ]
             log = await ranges(consumer, events)
             decisions, letters, report.stray_assessments = await read_outputs(
-                consumer, outputs[0], outputs[1], log, self.progress
+                consumer, outputs[0], outputs[1], log, self.settings.events_topic, self.progress
             )
             for place, stretch in log.items():
                 number = place.partition

@@ -74,7 +74,9 @@ async def read_history(settings: Settings, progress: Progress = quiet) -> Histor
             await ranges(consumer, await partitions_of(settings, topic))
             for topic in (settings.assessments_topic, settings.dead_letters_topic)
         ]
-        decisions, letters, _ = await read_outputs(consumer, outputs[0], outputs[1], log, progress)
+        decisions, letters, _ = await read_outputs(
+            consumer, outputs[0], outputs[1], log, settings.events_topic, progress
+        )
         for place, (begin, end) in log.items():
             if begin:
                 history.begins_late.append(f"{place.topic}[{place.partition}] at offset {begin}")

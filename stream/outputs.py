@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.reading import Range, read
-from stream.recount import Decisions, Letters, read_assessment, read_letter
+from stream.recount import Decisions, Letters, moment, read_assessment, read_letter
 
 __all__ = ["Progress", "quiet", "read_outputs", "steps"]
 
@@ -41,26 +41,29 @@ async def read_outputs(
     assessments: Mapping[TopicPartition, Range],
     dead_letters: Mapping[TopicPartition, Range],
     log: Mapping[TopicPartition, Range],
+    events_topic: str,
     progress: Progress = quiet,
 ) -> tuple[Decisions, Letters, list[str]]:
     """Verdicts on the events of that log, its letters, and assessments that name no event of it.
 
-    A record with both was judged twice, with a crash in between: the later one was counted.
+    A record with both was judged twice, with a crash or another owner in between: the later one was counted.
     """
-    letters = Letters(next((place.topic for place in log), ""))
+    letters = Letters(events_topic)
     advance = steps(progress, "reading dead letters", _total(dead_letters))
     async for record in read(consumer, dead_letters, advance):
-        letter = read_letter(dict(record.headers))
+        headers = dict(record.headers)
+        letter = read_letter(headers)
         if letter is None:
             letters.foreign += 1
         else:
-            letters.put(*letter, record.value, record.timestamp)
+            letters.put(*letter, record.value, moment(headers, record.timestamp))
     decisions = Decisions({place.partition: stretch for place, stretch in log.items()})
     stray = []
     advance = steps(progress, "reading assessments", _total(assessments))
     async for record in read(consumer, assessments, advance):
-        found = read_assessment(dict(record.headers), record.value)
-        if found is not None and letters.is_later(found[0], record.timestamp):
+        headers = dict(record.headers)
+        found = read_assessment(headers, record.value)
+        if found is not None and letters.keep_if_later(found[0], moment(headers, record.timestamp)):
             continue
         if found is None or not decisions.put(*found):
             stray.append(f"{record.topic} {record.partition}:{record.offset} names no event of the log")

@@ -30,6 +30,8 @@ class Item:
     event: Event | None = None
     rejection: RejectedEvent | None = None
     judgement: Judgement | None = None
+    counted: bool = False
+    """Delivered again: what became of it was sent before it was counted."""
     decisions: Sequence[TopicDecision] = ()
     language: str = "en"
     day: int = 0

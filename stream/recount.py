@@ -42,12 +42,16 @@ __all__ = [
     "Place",
     "Sums",
     "Verdict",
+    "moment",
     "read_assessment",
     "read_letter",
 ]
 
 Votes = tuple[tuple[str, str], ...]
 """Topic and stance, by topic."""
+
+
+Moment = tuple[int, float]
 
 
 class Place(NamedTuple):
@@ -133,6 +137,14 @@ def read_letter(headers: Mapping[str, bytes]) -> tuple[str, Place, str] | None:
     return headers["topic"].decode(), place, headers.get("reason", b"unknown").decode(errors="replace")
 
 
+def moment(headers: Mapping[str, bytes], written_at: float) -> Moment:
+    """When a worker judged: the token of its ownership, which rises with each owner; then Kafka's time."""
+    try:
+        return int(headers.get("owner", b"0")), written_at
+    except ValueError:
+        return 0, written_at
+
+
 class Decisions:
     """Verdicts by place in the log; the last one of a place counts.
 
@@ -186,23 +198,21 @@ class Letters:
         self.events_topic = events_topic
         self.foreign = 0
         """Letters of other topics."""
-        self._letters: dict[Place, tuple[str, int, float]] = {}
+        self._letters: dict[Place, tuple[str, int, Moment]] = {}
 
-    def put(self, topic: str, place: Place, reason: str, value: bytes | None, written_at: float) -> None:
+    def put(self, topic: str, place: Place, reason: str, value: bytes | None, when: Moment) -> None:
         """Keep a letter."""
         if topic == self.events_topic:
-            self._letters[place] = (reason, hash(value), written_at)
+            self._letters[place] = (reason, hash(value), when)
         else:
             self.foreign += 1
 
-    def is_later(self, place: Place, written_at: float) -> bool:
-        """Whether a letter of this place was written after that time; an earlier one is dropped."""
-        if place not in self._letters:
-            return False
-        if self._letters[place][2] < written_at:
+    def keep_if_later(self, place: Place, when: Moment) -> bool:
+        """Whether a letter of this place was written after that moment; one written before is dropped."""
+        letter = self._letters.get(place)
+        if letter is not None and letter[2] < when:
             del self._letters[place]
-            return False
-        return True
+        return place in self._letters
 
     def take(self, place: Place) -> tuple[str, int] | None:
         """Give out reason and fingerprint of the letter of this place, if there is one."""

@@ -89,9 +89,9 @@ class Counts(msgspec.Struct):
 
     Kept under the total only: ``outcomes``; ``latest``, the highest ``published_at`` accepted, in POSIX
     seconds; ``days``, the offsets from which on the log stood at a day (by Kafka's time stamps), the first
-    being the committed one, from which on records may be delivered again; ``rejected``, first and last of
-    the offsets from there on that became dead letters; ``owner``, the token of the worker that has the
-    partition (``stream.fencing``).
+    being that of the committed offset; ``committed``, from which on records may be delivered again;
+    ``rejected``, first and last of the offsets from there on that became dead letters; ``owner``, the token
+    of the worker that has the partition (``stream.fencing``).
     """
 
     offset: int = -1
@@ -99,6 +99,7 @@ class Counts(msgspec.Struct):
     outcomes: dict[str, int] = {}
     latest: float = 0.0
     days: list[tuple[int, int]] = []
+    committed: int = 0
     rejected: list[tuple[int, int]] = []
     owner: int = 0
 
@@ -118,11 +119,12 @@ class Counts(msgspec.Struct):
             del self.days[0]
         if self.days and self.days[0][0] < committed:
             self.days[0] = (committed, self.days[0][1])
+        self.committed = max(self.committed, committed)
         self.rejected = [(first, last) for first, last in self.rejected if last >= committed]
 
     def reject(self, offset: int) -> None:
-        """Remember that the record at the highest offset so far became a dead letter."""
-        if self.rejected and self.rejected[-1][1] == offset - 1:
+        """Remember that the record after the one that was counted last became a dead letter."""
+        if self.rejected and self.rejected[-1][1] == self.offset:  # offsets in between are of no record
             self.rejected[-1] = (self.rejected[-1][0], offset)
         else:
             self.rejected.append((offset, offset))
@@ -138,10 +140,12 @@ class Counts(msgspec.Struct):
     @property
     def settled(self) -> int:
         """Offset below which all is known to be committed; 0 while none is."""
-        return self.days[0][0] if self.days else 0
+        return max(
+            self.committed, self.days[0][0] if self.days else 0
+        )  # earlier versions kept the days alone
 
     def is_settled(self, offset: int) -> bool:
-        """Whether the record at an offset is known to be committed: it was counted, its day is dropped."""
+        """Whether the record at an offset is known to be committed: it was counted."""
         return offset < self.settled
 
     def kept_from(self, bucket_days: int) -> int:

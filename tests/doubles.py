@@ -31,6 +31,7 @@ class Table(dict[bytes, bytes]):
         self.confirmed: dict[bytes, bytes] = {}
         self.pending: list[tuple[bytes, bytes | None]] = []
         self.crash_on_confirm = False
+        self.owners: dict[int, int] = {}
         self._round: Iterator[bytes] = iter(())
 
     def __setitem__(self, key: bytes, value: bytes) -> None:

@@ -50,6 +50,7 @@ def outcomes(bench: Bench) -> dict[str, int]:
 async def test_an_event_is_assessed_counted_and_acknowledged() -> None:
     """The whole way of one event: output, both keys of the state, acknowledgement, metrics."""
     bench = Bench()
+    bench.counts.owners[0] = 7
     event = record(5, "a", "cloud:favor chips:against")
     await bench.processor.process([event])
     assessment = json.loads(bench.assessments.records[0].value)
@@ -61,7 +62,11 @@ async def test_an_event_is_assessed_counted_and_acknowledged() -> None:
     assert assessment["topics"][0]["evidence"] == [
         {"text": "cloud:favor", "start": 0, "end": 11, "field": "text"}
     ]
-    assert bench.assessments.records[0].headers == {"partition": b"0", "offset": b"5"}
+    assert bench.assessments.records[0].headers == {
+        "partition": b"0",
+        "offset": b"5",
+        "owner": b"7",
+    }
     assert total(bench).votes == {"cloud": {"favor": 1}, "chips": {"against": 1}}
     bucket = decode_counts(bench.counts[counts_key(0, hour_of(DAY))])
     assert (bucket.votes, bucket.offset) == (total(bench).votes, 5)
@@ -161,6 +166,32 @@ async def test_a_dead_letter_that_comes_again_after_a_fix_stays_one_until_it_is_
     await bench.processor.process([record(3, "a"), record(4, "c")])
     assert outcomes(bench) == {"dead_letter": 2, "assessed": 3}
     assert total(bench).votes == {"cloud": {"favor": 3}}
+
+
+async def test_a_dead_letter_of_a_log_without_time_stamps_is_not_forgotten_when_it_is_committed() -> None:
+    """Somebody sets the group back: it stays a dead letter, and what is sent again is no duplicate."""
+    bench = Bench()
+    bench.commits[0] = 1
+    plan = ["crash", "off"]
+    for repeated in (plan, ["cloud:favor", "off"]):
+        log = [record(offset, f"event-{offset}", text) for offset, text in enumerate(repeated)]
+        for row in log:
+            row.message.timestamp = 0
+            await bench.processor.process([row])
+    await bench.processor.process([record(2, "event-0")])
+    assert outcomes(bench) == {"dead_letter": 1, "off_topic": 1, "assessed": 1}
+    assert total(bench).votes == {"cloud": {"favor": 1}}
+
+
+async def test_what_was_counted_and_fails_when_it_comes_again_gets_no_letter() -> None:
+    """The write of its identity was lost, and the model has no memory left: its vote stands."""
+    bench = Bench()
+    await bench.processor.process([record(0, "a")])
+    bench.identities.clear()
+    await bench.processor.process([record(0, "a", "crash")])
+    await bench.processor.process([record(1, "a")])
+    assert bench.dead_letters.records == []
+    assert outcomes(bench) == {"assessed": 1, "duplicate": 1}
 
 
 async def test_what_was_counted_and_cannot_be_read_any_more_gets_no_letter() -> None:

@@ -16,7 +16,7 @@ from stream.audit import Audit
 from stream.comparison import Difference, Page, StoredPartition, differences, read_page, read_state
 from stream.errors import StateError
 from stream.metrics import StateCollector
-from stream.recount import Decisions, Letters, PartitionCount, Place, read_assessment, read_letter
+from stream.recount import Decisions, Letters, PartitionCount, Place, moment, read_assessment, read_letter
 from stream.tables import TOTAL, Counts, counts_key, decode_counts, split_counts_key, stored
 from tests.doubles import Bench, CrashError, SourceEvent
 from tests.unit.test_processor import DAY, Planned, planned, record, reference
@@ -30,11 +30,11 @@ def decided(bench: Bench, size: int) -> tuple[Decisions, Letters]:
     for row in bench.dead_letters.records:
         found_letter = read_letter(row.headers)
         assert found_letter is not None
-        letters.put(*found_letter, row.value, row.timestamp)
+        letters.put(*found_letter, row.value, moment(row.headers, row.timestamp))
     for row in bench.assessments.records:
         found = read_assessment(row.headers, row.value)
         assert found is not None
-        if not letters.is_later(found[0], row.timestamp):
+        if not letters.keep_if_later(found[0], moment(row.headers, row.timestamp)):
             decisions.put(*found)
     return decisions, letters
 
@@ -225,6 +225,22 @@ async def test_a_record_judged_twice_with_a_crash_in_between_is_what_was_counted
     assert counted.letters.left() == []
 
 
+@pytest.mark.parametrize("verdict", ["letter", "assessment"])
+async def test_what_a_worker_sent_that_had_lost_its_partition_does_not_count(verdict: str) -> None:
+    """It stood still, and its output came after that of its successor, which judged otherwise."""
+    bench, late = Bench(), Bench()
+    texts = ["cloud:favor", "crash"] if verdict == "letter" else ["crash", "cloud:favor"]
+    bench.counts.owners[0], late.counts.owners[0] = 4, 3
+    for each, text in zip((bench, late), texts, strict=True):
+        await each.processor.process([record(0, "a", text)])
+    for output in ("assessments", "dead_letters"):
+        getattr(bench, output).records += getattr(late, output).records
+    counted = count(bench, [record(0, "a", texts[0])], 0)
+    assert differences(counted, state_of(bench.counts), None) == []
+    assert counted.decisions.left(0, counted.upto) == []
+    assert counted.letters.left() == []
+
+
 def test_a_record_that_was_dropped_without_a_letter_is_named() -> None:
     """Nothing is lost in silence."""
     bench, log = simple()
@@ -242,7 +258,7 @@ def test_a_letter_with_other_bytes_is_named() -> None:
 def test_a_letter_of_another_log_is_passed_over() -> None:
     """The topic may serve several logs."""
     letters = Letters(EVENTS)
-    letters.put("other", Place(0, 1), "invalid_json", b"{", 0)
+    letters.put("other", Place(0, 1), "invalid_json", b"{", (0, 0.0))
     assert letters.left() == []
     assert letters.foreign == 1
 

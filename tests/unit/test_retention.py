@@ -410,7 +410,7 @@ def kept(
     }
     whole.days = [(0, whole.day_at(whole.offset))]
     rejected = [offset for offset in range(settled, whole.offset + 1) if whole.was_rejected(offset)]
-    whole.rejected = []
+    whole.rejected, whole.committed = [], 0
     return (
         whole,
         {hour: counts for hour, counts in buckets.items() if hour >= first},

@@ -110,3 +110,15 @@ def test_stored_counts_come_back() -> None:
     """State survives its stored form."""
     counts = Counts(9, {"cloud": {"favor": 2}}, {"assessed": 2}, 12.5)
     assert decode_counts(stored(counts)) == counts
+
+
+def test_dead_letters_one_after_the_other_take_one_entry_also_over_holes_of_the_log() -> None:
+    """Transaction marks and compaction leave offsets out; what is committed is dropped."""
+    table: dict[bytes, bytes] = {}
+    outcomes = {2: Outcome.DEAD_LETTER, 4: Outcome.DEAD_LETTER, 6: Outcome.ASSESSED, 8: Outcome.DEAD_LETTER}
+    apply_changes(table, 0, [Change(offset, outcome) for offset, outcome in outcomes.items()])
+    counts = decode_counts(table[counts_key(0, "total")])
+    assert counts.rejected == [(2, 4), (8, 8)]
+    assert [offset for offset in outcomes if counts.was_rejected(offset)] == [2, 4, 8]
+    counts.settle(5)
+    assert counts.rejected == [(8, 8)]
