@@ -61,7 +61,7 @@ def shipped_config(
     *workers: str,
     rules: Sequence[Path] = RULES,
     alertmanager: str = "",
-    scrape_seconds: float = 0.5,
+    scrape_seconds: float = 1.0,
     evaluation_seconds: float = 0.5,
 ) -> dict[str, Any]:
     """``monitoring/prometheus/prometheus.yml`` for a test.
