@@ -276,7 +276,6 @@ class EventProcessor:
         sent = []
         for item in items:
             message = item.source.message
-            owner = (OWNER_HEADER, b"%d" % self.app.counts.owners.get(item.partition, 0))
             if item.rejection is not None:
                 if item.counted:  # a letter could only contradict what was sent then
                     continue
@@ -290,6 +289,7 @@ class EventProcessor:
                 headers = origin(message)
             else:
                 continue
+            owner = (OWNER_HEADER, b"%d" % self.app.counts.owners.get(item.partition, 0))
             sent.append(await topic.send(key=message.key, value=value, headers=[*headers, owner]))
         await asyncio.gather(*sent)
 
@@ -312,7 +312,7 @@ class EventProcessor:
         for table, entries in zip(("counts", "identities"), swept, strict=True):
             self.metrics.swept.labels(table).inc(entries)
         for item, change in zip(members, changes, strict=True):
-            if item.offset > before.offset:
+            if not item.counted:
                 self._observe(item, change.outcome)
 
     def _change(self, item: Item, identities: dict[bytes, Identity]) -> Change:

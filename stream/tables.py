@@ -140,9 +140,8 @@ class Counts(msgspec.Struct):
     @property
     def settled(self) -> int:
         """Offset below which all is known to be committed; 0 while none is."""
-        return max(
-            self.committed, self.days[0][0] if self.days else 0
-        )  # earlier versions kept the days alone
+        first = self.days[0][0] if self.days else 0  # all that earlier versions kept
+        return max(self.committed, first)
 
     def is_settled(self, offset: int) -> bool:
         """Whether the record at an offset is known to be committed: it was counted."""
