@@ -17,6 +17,7 @@ from classifiers.calibration import vector_scaling
 from classifiers.decisions import UNCLEAR_BELOW, Expected
 from classifiers.extras import StanceExtras
 from classifiers.features import Tensors, WordFeatures, product, row_a_class
+from classifiers.frames import FrameFeatures
 from classifiers.lexicon import Lexicon, LexiconFeatures
 from classifiers.mention import MASK
 from classifiers.taxonomy import Topic, load_taxonomy
@@ -26,10 +27,11 @@ __all__ = ["StanceClassifier"]
 
 DENSE_WEIGHT = 0.5
 ENTRY_WEIGHT = 0.25
+FRAME_WEIGHT = 0.35
 
 
 class StanceClassifier(BaseEstimator):
-    r"""Target-aware stance classifier: TF-IDF of words and word pairs, and an authored lexicon.
+    r"""Target-aware stance classifier: TF-IDF of words and word pairs, an authored lexicon, authored frames.
 
     One multinomial logistic regression for all topics on augmented features
     :math:`[s x, x \cdot 1_{t=1}, \ldots, x \cdot 1_{t=T}]`, so that words with the same polarity everywhere
@@ -46,7 +48,7 @@ class StanceClassifier(BaseEstimator):
         0 keeps the class shares of the training data, 1 makes classes equal.
     sharing : float, default=1.0
         :math:`s` above: how much topics learn from each other. Less pays where they have little in common and
-        examples of their own; with 0 they share the lexicon's entries alone.
+        examples of their own; with 0 they share the entries of lexicon and frames alone.
     chars : bool, default=False
         Character n-grams as well: for tweets and other text of unusual spelling.
     mention : bool, default=False
@@ -124,11 +126,11 @@ class StanceClassifier(BaseEstimator):
             self.min_df, chars=self.chars, mention=self.mention, embedding=self.embedding
         ).fit(texts)
         self.words_ = WordFeatures(self.min_df).fit_parts(self.extras_.masked(texts))
-        self._set_lexicon()
+        self._set_knowledge()
         model = LogisticRegression(C=self.C, max_iter=600).fit(
             self._features(texts, topics), labels, sample_weight=weight
         )
-        entries, count = len(self._lexicon.lexicon.entries), len(self.topics_)
+        entries, count = self._entries, len(self.topics_)
         shared = (model.coef_.shape[1] - count - entries) // (count + 1)
         model.coef_[:, count : count + shared] *= self.sharing  # so that features need not be scaled later
         # Half precision, as stored: what is trained and what is loaded must be the same model.
@@ -186,11 +188,13 @@ class StanceClassifier(BaseEstimator):
         """Most probable stance of each text toward its topic."""
         return np.asarray(self.classes_[self.predict_proba(X, topics).argmax(axis=1)])
 
-    def _set_lexicon(self) -> None:
+    def _set_knowledge(self) -> None:
         objects = load_taxonomy()
         if self.mention:
             objects = tuple(Topic(name, "", (), (), (MASK,), 0.0) for name in map(str, self.topics_))
         self._lexicon = LexiconFeatures(Lexicon.shipped(), objects)
+        self._frames = FrameFeatures.shipped()
+        self._entries = len(self._lexicon.lexicon.entries) + self._frames.columns
 
     def _scores(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> NDArray[np.float32]:
         """As the augmented features times the coefficients, without building them: half the time."""
@@ -216,11 +220,13 @@ class StanceClassifier(BaseEstimator):
         self._offsets = np.vstack([which, np.zeros_like(self.intercept_)]) + self.intercept_
 
     def _blocks(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> list[Any]:
-        """Features that count once for all topics and once for the own one; last, the lexicon's entries."""
+        """Features that count for all topics and for the own one; last, entries of lexicon and frames."""
         masked = self.extras_.masked(texts)
         dense, entries = self._lexicon.transform(masked, topics)
-        more = self.extras_.transform(texts)
-        return [self.words_.transform(masked), dense * DENSE_WEIGHT, *more, entries * ENTRY_WEIGHT]
+        sums, frames = self._frames.transform(masked, topics)
+        known = sparse.csr_matrix(sparse.hstack([entries * ENTRY_WEIGHT, frames * FRAME_WEIGHT]))
+        base = [self.words_.transform(masked), dense * DENSE_WEIGHT, sums * DENSE_WEIGHT]
+        return [*base, *self.extras_.transform(texts), known]
 
     def _features(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> sparse.csr_matrix:
         *blocks, entries = self._blocks(texts, topics)
@@ -258,6 +264,6 @@ class StanceClassifier(BaseEstimator):
             float(tensors["stance.calibration"][0]),
             tensors["stance.calibration"][1:],
         )
-        model._set_lexicon()
-        model._set_weights(len(model._lexicon.lexicon.entries))
+        model._set_knowledge()
+        model._set_weights(model._entries)
         return model

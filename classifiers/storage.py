@@ -34,10 +34,10 @@ FORMAT = "stancewatch-lexical-3"
 WEIGHTS = "model.safetensors"
 TUNED = "tuned.safetensors"
 CARD = "MODEL_CARD.md"
-KNOWLEDGE = ("topics.yaml", "data/hints.yaml", "data/lexicon.tsv")
+KNOWLEDGE = ("topics.yaml", "data/hints.yaml", "data/lexicon.tsv", "data/stance_frames.yaml")
 CODE = (
-    "calibration embedding extras features gate hints lexicon mention search stance taxonomy text topic"
-    " training"
+    "calibration embedding extras features frames gate hints lexicon mention search stance taxonomy text"
+    " topic training"
 )
 
 
@@ -119,7 +119,7 @@ def load(folder: Path, taxonomy: Path | None = None, *, accurate: bool = False) 
         with safe_open(str(path), framework="numpy") as stored:
             metadata = json.loads(stored.metadata()["model"])
         if metadata["format"] != FORMAT or metadata["knowledge_sha256"] != _knowledge_hash():
-            message = f"{path} is of another version or lexicon: run `stancewatch train` again"
+            message = f"{path} is of another version, lexicon or frames: run `stancewatch train` again"
             raise ModelError(message)
         tensors = load_tensors(weights)
         topic_model = TopicClassifier.from_tensors(tensors, metadata["topics"])
@@ -194,7 +194,7 @@ def training_hash(folder: Path | None = None) -> str:
 
 
 def _knowledge_hash() -> str:
-    """SHA-256 of the lexicon and the taxonomy: columns of the model follow their lines."""
+    """SHA-256 of lexicon, hints, frames and taxonomy: columns of the model follow their lines."""
     return _files_hash(KNOWLEDGE)
 
 
@@ -221,12 +221,12 @@ def _card(digest: str, metadata: dict[str, Any], examples: Sequence[Example], da
 - Weights: `{WEIGHTS}`, SHA-256 `{digest}`, format `{metadata["format"]}`
 - Data: {len(examples)} labelled texts ({data_origin}), SHA-256 `{metadata["data_sha256"]}`;
   {sum(not e.topics for e in examples)} of them off topic, {sum(bool(e.source) for e in examples)} real rows
-- Lexicon, hints and taxonomy: SHA-256 `{metadata["knowledge_sha256"]}`
+- Lexicon, hints, frames and taxonomy: SHA-256 `{metadata["knowledge_sha256"]}`
 - Code: modules of `classifiers/` that training runs ({CODE}, one after another), SHA-256
   `{_files_hash(f"{name}.py" for name in CODE.split())}`
 - Method: TF-IDF of words and word pairs; topics by one logistic regression each (with authored hints, behind
-  a gate of needed terms), stance by one target-aware logistic regression (with an authored lexicon); both
-  calibrated on out-of-fold scores
+  a gate of needed terms), stance by one target-aware logistic regression (with an authored lexicon and
+  authored frames); both calibrated on out-of-fold scores
 - Expected of a stream, by rows left out of a part of the training: mean probability of the most probable
   stance {metadata["expected"][0]:.3f}, share of unclear stances {metadata["expected"][1]:.3f}
 - Software: stancewatch {version("stancewatch")}, scikit-learn {sklearn.__version__}

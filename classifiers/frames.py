@@ -1,0 +1,222 @@
+"""Authored frames: groups of words that follow each other in a sentence, with a polarity.
+
+"Lawmakers urge tighter curbs" and "Chipmakers urge looser curbs" share their words; who urges what tells them
+apart. A frame names the groups in their order (after C. J. Fillmore, "Frame semantics", 1982, in the plainest
+form): ``lawmaker > urge > tighten``. How much each frame counts is learned.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import NamedTuple
+
+import ahocorasick_rs
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy import sparse
+
+from classifiers.errors import DataError
+from classifiers.search import BEFORE_WORD
+
+__all__ = ["FrameFeatures", "Frames", "read_frames", "shipped_frames"]
+
+REACH = 45
+GROUPS_MAX = 4
+POLARITIES = {"++": 2, "+": 1, "0": 0, "-": -1, "--": -2}
+_BLANKS = str.maketrans(dict.fromkeys(BEFORE_WORD, " "))
+
+
+class _Frame(NamedTuple):
+    """Bits of the groups in their order; those it needs and those it forbids, together; its column."""
+
+    order: tuple[int, ...]
+    needed: int
+    forbidden: int
+    column: int
+
+
+class Frames:
+    """Which frames a sentence holds.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of str
+        Words and phrases of each group, in lower case (`x*`: words that begin with x).
+    frames : sequence of str
+        ``"<polarity> <group> > <group> ..."``: polarity ``++`` to ``--``, one to four groups whose words
+        follow each other at most 45 characters apart. ``!group``: no word of that group is in the sentence.
+
+    Attributes
+    ----------
+    polarities : tuple of int
+        -2 to 2 of each frame.
+
+    Raises
+    ------
+    DataError
+        With the line that does not have this form.
+
+    Examples
+    --------
+    >>> groups = {"hawk": ["lawmaker*"], "firm": ["chipmaker*"], "urge": ["urge"], "tight": ["tighter"]}
+    >>> frames = Frames(groups, ["++ hawk > urge > tight", "- firm > urge > !tight"])
+    >>> frames.found("Lawmakers urge tighter curbs"), frames.found("Chipmakers urge looser curbs")
+    ((0,), (1,))
+    """
+
+    def __init__(self, groups: Mapping[str, Sequence[str]], frames: Sequence[str]) -> None:
+        bit = {name: 1 << place for place, name in enumerate(groups)}
+        of_word: Counter[str] = Counter()
+        for name, words in groups.items():
+            for word in dict.fromkeys(word.translate(_BLANKS) for word in words):
+                of_word[word] += bit[name]
+        self._bits = list(of_word.values())
+        self._whole = [not word.endswith("*") for word in of_word]
+        self._search = ahocorasick_rs.AhoCorasick([f" {word.removesuffix('*')}" for word in of_word])
+        parsed = [_parse(line, bit, column) for column, line in enumerate(frames)]
+        self.polarities = tuple(polarity for polarity, _ in parsed)
+        uses = Counter(one for _, frame in parsed for one in frame.order)
+        self._by_group: dict[int, list[_Frame]] = {}
+        for _, frame in parsed:  # tried where its least used group is
+            self._by_group.setdefault(min(frame.order, key=lambda one: (uses[one], one)), []).append(frame)
+
+    def found(self, sentence: str) -> tuple[int, ...]:
+        """Columns of the frames in a sentence, in rising order."""
+        text = f" {sentence.lower().translate(_BLANKS)} "
+        there = 0
+        places: dict[int, list[tuple[int, int]]] = {}
+        for pattern, start, end in self._search.find_matches_as_indexes(text, overlapping=True):
+            if self._whole[pattern] and text[end].isalnum():
+                continue
+            bits = self._bits[pattern]
+            there |= bits
+            while bits:
+                one = bits & -bits
+                places.setdefault(one, []).append((start + 1, end))
+                bits ^= one
+        return tuple(
+            sorted(
+                frame.column
+                for one in places
+                for frame in self._by_group.get(one, ())
+                if frame.needed & there == frame.needed
+                and not frame.forbidden & there
+                and _in_order(frame.order, places)
+            )
+        )
+
+
+def _parse(line: str, bit: Mapping[str, int], column: int) -> tuple[int, _Frame]:
+    """Polarity and frame of a line."""
+    polarity, _, names = line.partition(" ")
+    parts = names.split(" > ")
+    needed = [name for name in parts if not name.startswith("!")]
+    forbidden = [name[1:] for name in parts if name.startswith("!")]
+    unknown = {*needed, *forbidden} - set(bit)
+    if polarity not in POLARITIES or unknown or not 1 <= len(needed) <= GROUPS_MAX:
+        message = (
+            f"expected a polarity ({', '.join(POLARITIES)}) and one to {GROUPS_MAX} known groups joined by"
+            f" ' > ', got {line!r}" + (f" with unknown groups {sorted(unknown)}" if unknown else "")
+        )
+        raise DataError(message)
+    order = tuple(bit[name] for name in needed)
+    both = [sum({bit[name] for name in names}) for names in (needed, forbidden)]
+    return POLARITIES[polarity], _Frame(order, both[0], both[1], column)
+
+
+def _in_order(order: Sequence[int], places: Mapping[int, Sequence[tuple[int, int]]]) -> bool:
+    """Whether words of the groups follow each other, each at most 45 characters behind the one before."""
+    ends = [end for _, end in places[order[0]]]
+    for one in order[1:]:
+        ends = [end for start, end in places[one] if any(0 <= start - before <= REACH for before in ends)]
+    return bool(ends)
+
+
+def read_frames(name: str, text: str) -> dict[str, Frames]:
+    """Read ``groups`` and ``frames`` of each topic.
+
+    Raises
+    ------
+    DataError
+        With the file's name when the text does not have the form that its first lines describe.
+    """
+    try:
+        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        return {topic: Frames(own["groups"], own["frames"]) for topic, own in content.items()}
+    except (AttributeError, KeyError, TypeError, DataError, yaml.YAMLError) as error:
+        message = f"{name}: {type(error).__name__}: {error}; see the comments at its top"
+        raise DataError(message) from None
+
+
+def shipped_frames(name: str) -> dict[str, Frames]:
+    """Those of a file that comes with the package."""
+    source = resources.files("classifiers.data").joinpath(name)
+    return read_frames(name, source.read_text(encoding="utf-8"))
+
+
+class FrameFeatures:
+    """Figures of a text and a topic from the topic's frames: sums by sign, and one column a frame.
+
+    Parameters
+    ----------
+    frames : mapping of str to Frames
+        By topic; a topic without frames has none.
+    """
+
+    size = 9
+
+    def __init__(self, frames: Mapping[str, Frames]) -> None:
+        self._frames = dict(sorted(frames.items()))
+        self._first: dict[str, int] = {}
+        self.columns = 0
+        for topic, own in self._frames.items():
+            self._first[topic] = self.columns
+            self.columns += len(own.polarities)
+        self._found = lru_cache(maxsize=8192)(lambda topic, sentence: self._frames[topic].found(sentence))
+
+    @classmethod
+    @lru_cache(maxsize=1)
+    def shipped(cls) -> FrameFeatures:
+        """Those that come with the package, ``data/stance_frames.yaml``."""
+        return cls(shipped_frames("stance_frames.yaml"))
+
+    def transform(
+        self, texts: Sequence[Sequence[str]], topics: Sequence[str]
+    ) -> tuple[NDArray[np.float32], sparse.csr_matrix]:
+        """Features of pairs of a text, cut into sentences, and a topic.
+
+        Returns
+        -------
+        (ndarray of shape (n_samples, 9), csr_matrix of shape (n_samples, columns))
+            Square roots of the sums of polarities in favor, against, and of the number of flat frames: in the
+            text, then in its first sentence; the squashed differences of both; whether a topic that has
+            frames shows none. Then which frames there are.
+        """
+        f = np.zeros((len(texts), self.size), dtype=np.float32)
+        columns: list[int] = []
+        pointers = [0]
+        for i, (text, topic) in enumerate(zip(texts, topics, strict=True)):
+            sums = [0, 0, 0, 0, 0, 0]
+            here: set[int] = set()
+            if topic in self._frames:
+                polarities, first = self._frames[topic].polarities, self._first[topic]
+                for number, sentence in enumerate(text):
+                    for frame in self._found(topic, sentence):
+                        polarity = polarities[frame]
+                        place = 2 if polarity == 0 else int(polarity < 0)
+                        sums[place] += abs(polarity) or 1
+                        if number == 0:
+                            sums[3 + place] += abs(polarity) or 1
+                        here.add(first + frame)
+                f[i, 8] = not here
+            f[i, :6] = sums
+            columns += sorted(here)
+            pointers.append(len(columns))
+        f[:, 6], f[:, 7] = np.tanh((f[:, 0] - f[:, 1]) / 2), np.tanh((f[:, 3] - f[:, 4]) / 2)
+        f[:, :6] = np.sqrt(f[:, :6])
+        ones = np.ones(len(columns), dtype=np.float32)
+        return f, sparse.csr_matrix((ones, columns, pointers), shape=(len(texts), self.columns))
