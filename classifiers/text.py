@@ -22,10 +22,11 @@ _SPACE = re.compile(r"[ \t\u00a0]+")
 _BREAK = re.compile(
     r"[\n.!?…。！？](?:(?<=\n)\n*|(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-Þ])|(?<=[。！？]))"
 )
-# Full stops that do not end a sentence: titles, firms, months, initials such as "U.S." or "J."
+# Behind full stops that do not end a sentence: titles, firms, months, initials such as "U.S." or "J."
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Gen|Gov|Sen|Rep|Lt|Col|St|Inc|Corp|Co|Ltd|Bros|vs|No|Jan|Feb|Mar|Apr|Jun|Jul"
-    r"|Aug|Sept|Sep|Oct|Nov|Dec|Fig|approx|est)|\b[A-Z]|\b(?:[A-Za-z]\.)+[A-Za-z])\.$"
+    r"(?<=\b[A-Z]\.)|(?<=\b[A-Za-z]\.[A-Za-z]\.)|(?<=\b(?:Mr|Ms|Dr|Lt|St|Co|vs|No)\.)|(?<=\bapprox\.)"
+    r"|(?<=\b(?:Mrs|Gen|Gov|Sen|Rep|Col|Inc|Ltd|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Fig|est)\.)"
+    r"|(?<=\b(?:Prof|Corp|Bros|Sept)\.)"
 )
 
 
@@ -53,7 +54,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     for gap in _BREAK.finditer(text):
         found = gap.group()
         mark = gap.start() + 1
-        if found[0] == "." and "\n" not in found and _ABBREVIATION.search(text, max(start, mark - 12), mark):
+        if found[0] == "." and "\n" not in found and _ABBREVIATION.match(text, mark):
             continue
         end = gap.start() + len(found.rstrip())
         spans.append((start, end))
