@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,14 +38,14 @@ class _Job(NamedTuple):
     document: int
     column: int
     probability: float
-    chosen: NDArray[np.intp]
-    relevance: NDArray[np.float32]
+    chosen: list[int]
+    relevance: list[float]
 
 
 class _Cut(NamedTuple):
     """Articles cut into sentences and windows; ``rows`` are the windows (and sentences) of each article."""
 
-    articles: list[list[Sentence]]
+    articles: list[list[tuple[str, int, int, Field]]]  # Sentence, but for the time that takes to make
     opened: list[NDArray[np.bool_]]
     parts: list[str]
     windows: list[range]
@@ -159,8 +159,9 @@ class Assessor:
             for job in jobs
         ]
         decisions: list[list[TopicDecision]] = [[] for _ in documents]
-        for job, judged in zip(jobs, self._stances(jobs, texts), strict=True):
-            decisions[job.document].append(self._decide(job, judged, cut.articles[job.document]))
+        decided = self._decide(jobs, self._stances(jobs, texts), cut.articles)
+        for job, decision in zip(jobs, decided, strict=True):
+            decisions[job.document].append(decision)
         return [sorted(found, key=lambda decision: -decision.probability) for found in decisions]
 
     def topic_probabilities(self, documents: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
@@ -194,7 +195,7 @@ class Assessor:
             opened.append(self.user.opened(whole) if self.user else NO_TOPICS)
             read = not self.screen or self.topic_model.gate_.any_open(whole) or opened[-1].any()
             articles.append(self._sentences(fields) if read else [])
-        parts = [sentence.text for sentences in articles for sentence in sentences]
+        parts = [sentence[0] for sentences in articles for sentence in sentences]
         rows, windows, start = [], list[range](), 0
         for sentences in articles:
             end = start + len(sentences)
@@ -236,51 +237,64 @@ class Assessor:
         ]
 
     @staticmethod
-    def _sentences(fields: tuple[str, str]) -> list[Sentence]:
+    def _sentences(fields: tuple[str, str]) -> list[tuple[str, int, int, Field]]:
         """Sentences of an article with their places."""
-        found = []
+        found: list[tuple[str, int, int, Field]] = []
         for name, content in zip(FIELDS, fields, strict=True):
             for start, end in sentence_spans(content):
                 for cut in range(start, end, SENTENCE_CHARACTERS_MAX):
                     to = min(cut + SENTENCE_CHARACTERS_MAX, end)
-                    found.append(Sentence(content[cut:to], cut, to, name))
+                    found.append((content[cut:to], cut, to, name))
         return found
 
     def _found(self, document: int, scores: NDArray[np.float32]) -> list[_Job]:
         best = _of_article(scores)
         jobs = []
         for column in np.flatnonzero(best >= self.thresholds).tolist():
-            relevance = scores[:, column]
-            order = np.argsort(-relevance, kind="stable")[:STANCE_WINDOWS]
-            floor = min(RELEVANT, float(relevance[order[0]]))
-            chosen = np.sort(order[relevance[order] >= floor])
-            jobs.append(_Job(document, column, float(best[column]), chosen, relevance[chosen]))
+            relevance = scores[:, column].tolist()
+            order = sorted(range(len(relevance)), key=relevance.__getitem__, reverse=True)[:STANCE_WINDOWS]
+            floor = min(RELEVANT, relevance[order[0]])
+            chosen = sorted(i for i in order if relevance[i] >= floor)
+            jobs.append(_Job(document, column, float(best[column]), chosen, [relevance[i] for i in chosen]))
         return jobs
 
     def _decide(
-        self, job: _Job, judged: NDArray[np.float32] | None, sentences: Sequence[Sentence]
-    ) -> TopicDecision:
-        stance, stance_probability, strength = UNCLEAR, 0.0, job.relevance
-        if judged is not None:
-            weight = job.relevance * np.where(job.chosen == 0, 2.0, 1.0)
-            mean = np.exp((np.log(judged + 1e-6) * weight[:, None]).sum(axis=0) / weight.sum())
-            mean /= mean.sum()
-            decided = int(mean.argmax())
-            strength = job.relevance * judged[:, decided]
-            stance_probability = float(mean[decided])
-            if stance_probability >= self.unclear_below.get(self.topics[job.column], 0.0):
-                stance = self.stance_model.classes_[decided]
-        order = np.argsort(-strength, kind="stable")[:2]
-        kept = sorted(
-            i for rank, i in enumerate(order) if rank == 0 or strength[i] >= 0.8 * strength[order[0]]
-        )
-        return TopicDecision(
-            topic=self.topics[job.column],
-            probability=round(job.probability, 4),
-            stance=str(stance),  # type: ignore[arg-type]
-            stance_probability=round(stance_probability, 4),
-            evidence=tuple(sentences[job.chosen[i]] for i in kept),
-        )
+        self,
+        jobs: Sequence[_Job],
+        judged: Sequence[NDArray[np.float32] | None],
+        articles: Sequence[Sequence[tuple[str, int, int, Field]]],
+    ) -> Iterator[TopicDecision]:
+        """Decisions of all jobs; computed together, since each has a handful of figures."""
+        relevance = np.zeros((len(jobs), STANCE_WINDOWS), dtype=np.float32)
+        opinions = np.ones((*relevance.shape, len(self.stance_model.classes_)), dtype=np.float32)
+        for row, (job, opinion) in enumerate(zip(jobs, judged, strict=True)):
+            relevance[row, : len(job.chosen)] = job.relevance
+            if opinion is not None:
+                opinions[row, : len(job.chosen)] = opinion
+        weight = relevance.astype(np.float64)
+        weight[[job.chosen[0] == 0 for job in jobs], 0] *= 2
+        mean = (np.log(opinions + 1e-6) * weight[:, :, None]).sum(axis=1)
+        mean = np.exp(mean / weight.sum(axis=1, keepdims=True))
+        mean /= mean.sum(axis=1, keepdims=True)
+        decided = mean.argmax(axis=1).tolist()
+        strength = relevance * opinions[np.arange(len(jobs)), :, decided]
+        order = np.argsort(-strength, axis=1, kind="stable")[:, :2]
+        best = np.take_along_axis(strength, order, axis=1)
+        rows = zip(order.tolist(), (best[:, 1] >= 0.8 * best[:, 0]).tolist(), strict=True)
+        for row, (job, (places, is_second_kept)) in enumerate(zip(jobs, rows, strict=True)):
+            stance, stance_probability = UNCLEAR, 0.0
+            if judged[row] is not None:
+                stance_probability = float(mean[row, decided[row]])
+                if stance_probability >= self.unclear_below.get(self.topics[job.column], 0.0):
+                    stance = self.stance_model.classes_[decided[row]]
+            kept = sorted(places[: 1 + (is_second_kept and places[1] < len(job.chosen))])
+            yield TopicDecision(
+                topic=self.topics[job.column],
+                probability=round(job.probability, 4),
+                stance=str(stance),  # type: ignore[arg-type]
+                stance_probability=round(stance_probability, 4),
+                evidence=tuple(Sentence(*articles[job.document][job.chosen[i]]) for i in kept),
+            )
 
 
 def _of_article(scores: NDArray[np.float32]) -> NDArray[np.float32]:
