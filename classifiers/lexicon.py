@@ -94,6 +94,8 @@ class Lexicon:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = list(entries)
+        self._fixed = [entry.fixed for entry in self.entries]
+        self._topics = [entry.topic for entry in self.entries]
         all_runs = [_runs(entry.pattern) for entry in self.entries]
         counts = Counter(text for runs in all_runs for text in runs.values())
         number = {text: i for i, text in enumerate(counts)}
@@ -144,22 +146,15 @@ class Lexicon:
 
     def resolve(self, matches: Sequence[Match], topic: str) -> list[Match]:
         """Matches that hold for a topic: of its own and the shared entries, the most specific first."""
-        entries = self.entries
-        if not matches:
-            return []
-        wanted = [match for match in matches if entries[match.entry].topic in {topic, ANY}]
-        wanted.sort(
-            key=lambda m: (
-                -entries[m.entry].fixed,
-                m.end - m.start,
-                entries[m.entry].topic == ANY,
-                m.start,
-                m.entry,
-            )
-        )
+        fixed, topics = self._fixed, self._topics
+        wanted = [
+            (-fixed[match.entry], match.end - match.start, topics[match.entry] == ANY, match)
+            for match in matches
+            if topics[match.entry] in {topic, ANY}
+        ]
         taken: set[int] = set()
         kept = []
-        for match in wanted:
+        for *_, match in sorted(wanted):
             span = range(match.start, match.end)
             if taken.isdisjoint(span):
                 taken.update(span)
