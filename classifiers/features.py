@@ -147,12 +147,17 @@ class WordFeatures:
         # A pair in so many texts has two words that are terms, so its code says it all.
         left = np.flatnonzero(known[:-1] & known[1:] & (rows[:-1] == rows[1:]))
         codes = found[left] * len(self.idf) + found[left + 1]
+        order = np.argsort(codes)  # sorted ones are found in half the time
+        left, codes = left[order], codes[order]
         places = np.searchsorted(self._pair_codes, codes)
         pairs = self._pair_codes[places] == codes
         columns = np.concatenate([found[known], self._pair_columns[places[pairs]]])
         rows = np.concatenate([rows[known], rows[left[pairs]]])
-        ones = np.ones(len(columns), dtype=np.float32)
-        return sparse.csr_matrix((ones, (rows, columns)), shape=(len(parts), len(self.idf)))
+        cells, times = np.unique(rows * len(self.idf) + columns, return_counts=True)
+        rows, columns = np.divmod(cells, max(1, len(self.idf)))
+        pointers = np.searchsorted(rows, np.arange(len(parts) + 1))
+        shape = (len(parts), len(self.idf))
+        return sparse.csr_matrix((times.astype(np.float32), columns, pointers), shape=shape)
 
     def weigh(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         """TF-IDF rows of (summed) counts; length 1, or 0 without known terms."""
