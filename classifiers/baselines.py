@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
+from classifiers.frames import shipped_frames
 from classifiers.lexicon import Lexicon
 from classifiers.taxonomy import load_taxonomy
 from classifiers.text import sentences
@@ -40,24 +41,24 @@ class System:
 
 
 def rules(examples: Sequence[Example], names: Collection[str]) -> System:
-    """The taxonomy's strong terms for the named topics, the lexicon's sum for stance; nothing is trained."""
-    lexicon = Lexicon.shipped()
+    """The taxonomy's strong terms for the named topics, authored polarities for stance; not trained."""
+    lexicon, frames = Lexicon.shipped(), shipped_frames("stance_frames.yaml")
     patterns = [(topic.id, topic.strong_pattern) for topic in load_taxonomy() if topic.id in names]
-    found = [[topic for topic, pattern in patterns if pattern.search(e.text)] for e in examples]
+
+    def stance(example: Example, topic: str) -> str:
+        """By the sum of the polarities of lexicon and frames: 2 and more favor, -2 and less against."""
+        text = sentences(example.text)
+        total = lexicon.net(text) + (frames[topic].net(text) if topic in frames else 0)
+        return "favor" if total >= RULE else "against" if total <= -RULE else "neutral"
+
     return System(
-        "rules: strong terms, lexicon",
+        "rules: strong terms, lexicon and frames",
         [
-            {topic: _by_lexicon(lexicon, e.text, topic) for topic in topics}
-            for e, topics in zip(examples, found, strict=True)
+            {topic: stance(e, topic) for topic, pattern in patterns if pattern.search(e.text)}
+            for e in examples
         ],
-        [{topic: _by_lexicon(lexicon, e.text, topic) for topic in e.topics} for e in examples],
+        [{topic: stance(e, topic) for topic in e.topics} for e in examples],
     )
-
-
-def _by_lexicon(lexicon: Lexicon, text: str, topic: str) -> str:
-    """Stance by the sum of the lexicon's polarities: 2 and more favor, -2 and less against."""
-    total = lexicon.net(sentences(text), topic)
-    return "favor" if total >= RULE else "against" if total <= -RULE else "neutral"
 
 
 def most_frequent(examples: Sequence[Example]) -> System:

@@ -102,20 +102,18 @@ def _baselines(examples: Sequence[Example], names: Sequence[str], gold: NDArray[
     """What no training gives on the same rows.
 
     The taxonomy's strong terms for topics; for stance, given the topic, the most frequent class, and the sum
-    of the lexicon's polarities.
+    of the polarities of lexicon and frames.
     """
     ruled = rules(examples, names)
     frequent = most_frequent(examples)
     by_terms = np.array([[name in found for name in names] for found in ruled.found])
     truth = [e.stance[topic] for e in examples for topic in e.topics]
-    by_lexicon = [given[topic] for e, given in zip(examples, ruled.given, strict=True) for topic in e.topics]
+    by_rule = [given[topic] for e, given in zip(examples, ruled.given, strict=True) for topic in e.topics]
     most = [given[topic] for e, given in zip(examples, frequent.given, strict=True) for topic in e.topics]
     return {
         "topics_micro_f1_strong_terms": _score(f1_score, gold.ravel(), by_terms.ravel()),
         "stance_macro_f1_most_frequent": _score(f1_score, truth, most, average="macro", labels=list(STANCES)),
-        "stance_macro_f1_lexicon_rule": _score(
-            f1_score, truth, by_lexicon, average="macro", labels=list(STANCES)
-        ),
+        "stance_macro_f1_rule": _score(f1_score, truth, by_rule, average="macro", labels=list(STANCES)),
     }
 
 
@@ -145,5 +143,5 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield (
         f"  stance given the topic, macro F1: most frequent"
         f" {report['baselines']['stance_macro_f1_most_frequent']:.3f},"
-        f" lexicon rule {report['baselines']['stance_macro_f1_lexicon_rule']:.3f}"
+        f" lexicon and frames {report['baselines']['stance_macro_f1_rule']:.3f}"
     )

@@ -70,11 +70,11 @@ class Frames:
 
     def __init__(self, groups: Mapping[str, Sequence[str]], frames: Sequence[str]) -> None:
         bit = {name: 1 << place for place, name in enumerate(groups)}
-        of_word: Counter[str] = Counter()
+        of_word: dict[str, list[int]] = {}
         for name, words in groups.items():
             for word in dict.fromkeys(word.translate(_BLANKS) for word in words):
-                of_word[word] += bit[name]
-        self._bits = list(of_word.values())
+                of_word.setdefault(word, []).append(bit[name])
+        self._groups = list(of_word.values())
         self._whole = [not word.endswith("*") for word in of_word]
         self._search = ahocorasick_rs.AhoCorasick([f" {word.removesuffix('*')}" for word in of_word])
         parsed = [_parse(line, bit, column) for column, line in enumerate(frames)]
@@ -87,27 +87,24 @@ class Frames:
     def found(self, sentence: str) -> tuple[int, ...]:
         """Columns of the frames in a sentence, in rising order."""
         text = f" {sentence.lower().translate(_BLANKS)} "
-        there = 0
         places: dict[int, list[tuple[int, int]]] = {}
         for pattern, start, end in self._search.find_matches_as_indexes(text, overlapping=True):
             if self._whole[pattern] and text[end].isalnum():
                 continue
-            bits = self._bits[pattern]
-            there |= bits
-            while bits:
-                one = bits & -bits
+            for one in self._groups[pattern]:
                 places.setdefault(one, []).append((start + 1, end))
-                bits ^= one
-        return tuple(
-            sorted(
-                frame.column
-                for one in places
-                for frame in self._by_group.get(one, ())
-                if frame.needed & there == frame.needed
-                and not frame.forbidden & there
-                and _in_order(frame.order, places)
-            )
-        )
+        there = sum(places)
+        found = [
+            frame.column
+            for one in places
+            for frame in self._by_group.get(one, ())
+            if frame.needed & ~there == 0 == frame.forbidden & there and _in_order(frame.order, places)
+        ]
+        return tuple(sorted(found))
+
+    def net(self, text: Sequence[str]) -> int:
+        """Sum of the polarities in a text, cut into sentences."""
+        return sum(self.polarities[frame] for sentence in text for frame in self.found(sentence))
 
 
 def _parse(line: str, bit: Mapping[str, int], column: int) -> tuple[int, _Frame]:

@@ -1,7 +1,9 @@
-"""Authored stance lexicon: phrases with a polarity toward a topic's object.
+"""Authored stance lexicon: phrases with a polarity toward whatever a text is about.
 
-``data/lexicon.tsv`` (UTF-8, tab separated, one header line): topic (or ``any``), polarity -2 to 2, pattern. A
-pattern is lower-case words; ``x*`` is any word that starts with x, ``_`` any one word, ``...`` up to four.
+What speaks for or against one topic alone is said by frames (:mod:`classifiers.frames`).
+
+``data/lexicon.tsv`` (UTF-8, tab separated, one header line): polarity -2 to 2, pattern. A pattern is
+lower-case words; ``x*`` is any word that starts with x, ``_`` any one word, ``...`` up to four.
 Matches stay within a sentence. Of overlapping matches the most specific one counts; polarity 0 marks a phrase
 without stance that hides shorter ones inside it.
 """
@@ -27,7 +29,6 @@ from classifiers.taxonomy import Topic
 
 __all__ = ["Lexicon", "LexiconFeatures", "tokenize"]
 
-ANY = "any"
 GAP_MAX = 4
 REACH = 6
 WORDS_MAX = 200
@@ -58,7 +59,6 @@ def tokenize(sentence: str) -> tuple[str, ...]:
 class Entry:
     """A line of the lexicon."""
 
-    topic: str
     polarity: int
     pattern: tuple[str, ...]
 
@@ -95,7 +95,6 @@ class Lexicon:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = list(entries)
         self._fixed = [entry.fixed for entry in self.entries]
-        self._topics = [entry.topic for entry in self.entries]
         all_runs = [_runs(entry.pattern) for entry in self.entries]
         counts = Counter(text for runs in all_runs for text in runs.values())
         number = {text: i for i, text in enumerate(counts)}
@@ -114,16 +113,16 @@ class Lexicon:
         Raises
         ------
         DataError
-            With the line that does not have three columns and a whole number.
+            With the line that does not have two columns and a whole number.
         """
         text = resources.files("classifiers.data").joinpath("lexicon.tsv").read_text(encoding="utf-8")
         entries = []
         for number, line in enumerate(text.splitlines()[1:], start=2):
             try:
-                topic, polarity, pattern = line.split("\t")
-                entries.append(Entry(topic, int(polarity), tuple(pattern.split())))
+                polarity, pattern = line.split("\t")
+                entries.append(Entry(int(polarity), tuple(pattern.split())))
             except ValueError:
-                message = f"lexicon.tsv:{number}: expected topic, polarity and pattern, got {line!r}"
+                message = f"lexicon.tsv:{number}: expected polarity and pattern, got {line!r}"
                 raise DataError(message) from None
         return cls(entries)
 
@@ -144,26 +143,22 @@ class Lexicon:
                         found.add(Match(start, end, index))
         return tuple(sorted(found))
 
-    def resolve(self, matches: Sequence[Match], topic: str) -> list[Match]:
-        """Matches that hold for a topic: of its own and the shared entries, the most specific first."""
-        fixed, topics = self._fixed, self._topics
-        wanted = [
-            (-fixed[match.entry], match.end - match.start, topics[match.entry] == ANY, match)
-            for match in matches
-            if topics[match.entry] in {topic, ANY}
-        ]
+    def resolve(self, matches: Sequence[Match]) -> list[Match]:
+        """Of overlapping matches the most specific one."""
+        fixed = self._fixed
+        ranked = sorted((-fixed[match.entry], match.end - match.start, match) for match in matches)
         taken: set[int] = set()
         kept = []
-        for *_, match in sorted(wanted):
+        for *_, match in ranked:
             span = range(match.start, match.end)
             if taken.isdisjoint(span):
                 taken.update(span)
                 kept.append(match)
         return sorted(kept)
 
-    def net(self, text: Sequence[str], topic: str) -> int:
-        """Sum of the polarities that hold for a topic in a text, cut into sentences."""
-        matches = [match for part in text for match in self.resolve(self.find(tokenize(part)), topic)]
+    def net(self, text: Sequence[str]) -> int:
+        """Sum of the polarities in a text, cut into sentences."""
+        matches = [match for part in text for match in self.resolve(self.find(tokenize(part)))]
         return sum(self.entries[match.entry].polarity for match in matches)
 
 
@@ -207,11 +202,11 @@ def _end_of_match(pattern: tuple[str, ...], at: int, words: Sequence[str], i: in
 
 
 class Reading(NamedTuple):
-    """A sentence as read for a topic: words, those of its object, hits as (entry, polarity, own, near)."""
+    """A sentence as read for a topic: words, those of its object, hits as (entry, polarity, near)."""
 
     words: int
     targets: int
-    hits: tuple[tuple[int, int, bool, bool], ...]
+    hits: tuple[tuple[int, int, bool], ...]
 
 
 class _Targets(dict[str, bool]):
@@ -237,7 +232,7 @@ class LexiconFeatures:
         For the words of each topic's object.
     """
 
-    size = 24
+    size = 20
 
     def __init__(self, lexicon: Lexicon, topics: Sequence[Topic]) -> None:
         self.lexicon = lexicon
@@ -246,18 +241,17 @@ class LexiconFeatures:
         self._found = lru_cache(maxsize=8192)(self._find)  # topics share sentences
         self._read = lru_cache(maxsize=8192)(self._read_sentence)  # windows overlap
 
-    def _find(self, sentence: str) -> tuple[tuple[str, ...], tuple[Match, ...]]:
+    def _find(self, sentence: str) -> tuple[tuple[str, ...], list[Match]]:
         words = tokenize(sentence)
-        return words, self.lexicon.find(words)
+        return words, self.lexicon.resolve(self.lexicon.find(words))
 
     def _read_sentence(self, topic: str, sentence: str) -> Reading:
         words, matches = self._found(sentence)
         places = list(compress(range(len(words)), map(self._targets(topic).__getitem__, words)))
         hits = []
-        for match in self.lexicon.resolve(matches, topic):
-            entry = self.lexicon.entries[match.entry]
+        for match in matches:
             near = any(abs(j - match.start) <= REACH for j in places)
-            hits.append((match.entry, entry.polarity, entry.topic != ANY, near))
+            hits.append((match.entry, self.lexicon.entries[match.entry].polarity, near))
         return Reading(len(words), len(places), tuple(hits))
 
     def transform(
@@ -267,25 +261,25 @@ class LexiconFeatures:
 
         Returns
         -------
-        (ndarray of shape (n_samples, 24), csr_matrix of shape (n_samples, n_entries))
-            Positive and negative sums (square roots) of: shared entries, the topic's own, the first sentence,
-            hits near a word of the topic's object, hits in a sentence with one; counts of entries without
-            stance; squashed differences; form of the text. Then how often each entry matched.
+        (ndarray of shape (n_samples, 20), csr_matrix of shape (n_samples, n_entries))
+            Positive and negative sums (square roots) of: the text, its first sentence, hits near a word of
+            the topic's object, hits in a sentence with one; the count of entries without stance; squashed
+            differences; form of the text. Then how often each entry matched.
         """
         f = np.zeros((len(texts), self.size), dtype=np.float32)
         columns: list[int] = []
         pointers = [0]
         for i, (text, topic) in enumerate(zip(texts, topics, strict=True)):
             f[i] = self._sums([self._read(topic, sentence) for sentence in text], columns)
-            f[i, 20] = "?" in " ".join(text)[:200]
+            f[i, 16] = "?" in " ".join(text)[:200]
             pointers.append(len(columns))
-        net = f[:, 0] + f[:, 2] - f[:, 1] - f[:, 3]
-        f[:, 12] = np.tanh(net / 2)
-        f[:, 13], f[:, 14] = np.sqrt(np.maximum(net, 0)), np.sqrt(np.maximum(-net, 0))
-        f[:, 15] = f[:, :4].sum(axis=1) == 0
-        f[:, 16], f[:, 17] = np.tanh(f[:, 6] - f[:, 7]), np.tanh(f[:, 10] - f[:, 11])
-        f[:, 18], f[:, 19] = np.tanh(f[:, 2] - f[:, 3]), np.tanh(f[:, 0] - f[:, 1])
-        f[:, :12] = np.sqrt(f[:, :12])
+        net = f[:, 0] - f[:, 1]
+        f[:, 9] = np.tanh(net / 2)
+        f[:, 10], f[:, 11] = np.sqrt(np.maximum(net, 0)), np.sqrt(np.maximum(-net, 0))
+        f[:, 12] = f[:, :2].sum(axis=1) == 0
+        f[:, 13], f[:, 14] = np.tanh(f[:, 3] - f[:, 4]), np.tanh(f[:, 7] - f[:, 8])
+        f[:, 15] = np.tanh(net)
+        f[:, :9] = np.sqrt(f[:, :9])
         ones = np.ones(len(columns), dtype=np.float32)
         shape = (len(texts), len(self.lexicon.entries))
         entries = sparse.csr_matrix((ones, columns, pointers), shape=shape)
@@ -300,20 +294,20 @@ class LexiconFeatures:
             total += reading.words
             targets += reading.targets
             if number == 0:
-                f[22] = float(reading.targets > 0)
-            for index, polarity, own, near in reading.hits:
+                f[18] = float(reading.targets > 0)
+            for index, polarity, near in reading.hits:
                 columns.append(index)
                 if polarity == 0:
-                    f[4 + own] += 1
+                    f[2] += 1
                     continue
                 sign, size = int(polarity < 0), abs(polarity)
-                f[2 * own + sign] += size
+                f[sign] += size
                 if number == 0:
-                    f[6 + sign] += size
+                    f[3 + sign] += size
                 if reading.targets:
-                    f[10 + sign] += size
+                    f[7 + sign] += size
                     if near:
-                        f[8 + sign] += size
-        f[21] = min(total, 80) / 80
-        f[23] = targets / max(total, 10) * 5
+                        f[5 + sign] += size
+        f[17] = min(total, 80) / 80
+        f[19] = targets / max(total, 10) * 5
         return f

@@ -16,8 +16,8 @@ METHODS = (
     "Stance where the topic was found: where *the model* found it, so that every method is asked the same;"
     " with misses: every method by the topics that it found itself. Most frequent: the most frequent topic"
     " and stance of these very rows, for every text. Rules: the taxonomy's strong terms, and the sum of the"
-    " lexicon's polarities. TF-IDF + linear SVM: words and word pairs, default settings, trained on the"
-    " model's own training texts."
+    " polarities of lexicon and frames. TF-IDF + linear SVM: words and word pairs, default settings, trained"
+    " on the model's own training texts."
 )
 CALIBRATION = (
     "A stance of confidence 0.8 should be right 8 times in 10; a topic of probability 0.8 should be true of"
