@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from classifiers.assessor import Assessor
+from classifiers.decisions import STANCES, UNCLEAR, UNCLEAR_BELOW
 from classifiers.storage import load_shipped
 from stream.embedded import EmbeddedBroker
 from stream.sources import read_paths
@@ -157,8 +158,9 @@ async def test_assessments_follow_the_contract(
         assert datetime.fromisoformat(row["assessed_at"]) >= started
         assert row["retracted"] is False
         for topic in row["topics"]:
-            assert topic["stance"] in {"favor", "against", "neutral"}
+            assert topic["stance"] in STANCES
             assert 0 <= topic["stance_probability"] <= 1
+            assert (topic["stance"] == UNCLEAR) == (topic["stance_probability"] < UNCLEAR_BELOW)
             assert topic["evidence"]
             for sentence in topic["evidence"]:
                 assert event[sentence["field"]][sentence["start"] : sentence["end"]] == sentence["text"]
