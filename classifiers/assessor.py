@@ -31,6 +31,9 @@ SENTENCE_CHARACTERS_MAX = 2_000
 FIELDS: tuple[Field, Field] = ("title", "text")
 NO_TOPICS = np.zeros(0, dtype=bool)
 
+_Place = tuple[str, int, int, Field]
+"""What a :class:`Sentence` holds; objects take time to make, and only evidence needs them."""
+
 
 class _Job(NamedTuple):
     """A topic found in an article, and the windows (by sentence) that speak of it."""
@@ -45,7 +48,7 @@ class _Job(NamedTuple):
 class _Cut(NamedTuple):
     """Articles cut into sentences and windows; ``rows`` are the windows (and sentences) of each article."""
 
-    articles: list[list[tuple[str, int, int, Field]]]  # Sentence, but for the time that takes to make
+    articles: list[list[_Place]]
     opened: list[NDArray[np.bool_]]
     parts: list[str]
     windows: list[range]
@@ -237,9 +240,9 @@ class Assessor:
         ]
 
     @staticmethod
-    def _sentences(fields: tuple[str, str]) -> list[tuple[str, int, int, Field]]:
+    def _sentences(fields: tuple[str, str]) -> list[_Place]:
         """Sentences of an article with their places."""
-        found: list[tuple[str, int, int, Field]] = []
+        found: list[_Place] = []
         for name, content in zip(FIELDS, fields, strict=True):
             for start, end in sentence_spans(content):
                 for cut in range(start, end, SENTENCE_CHARACTERS_MAX):
@@ -262,7 +265,7 @@ class Assessor:
         self,
         jobs: Sequence[_Job],
         judged: Sequence[NDArray[np.float32] | None],
-        articles: Sequence[Sequence[tuple[str, int, int, Field]]],
+        articles: Sequence[Sequence[_Place]],
     ) -> Iterator[TopicDecision]:
         """Decisions of all jobs; computed together, since each has a handful of figures."""
         relevance = np.zeros((len(jobs), STANCE_WINDOWS), dtype=np.float32)

@@ -42,7 +42,7 @@ class System:
 
 def rules(examples: Sequence[Example], names: Collection[str]) -> System:
     """The taxonomy's strong terms for the named topics, authored polarities for stance; not trained."""
-    lexicon, frames = Lexicon.shipped(), shipped_frames("stance_frames.yaml")
+    lexicon, frames = Lexicon.shipped(), shipped_frames()
     patterns = [(topic.id, topic.strong_pattern) for topic in load_taxonomy() if topic.id in names]
 
     def stance(example: Example, topic: str) -> str:

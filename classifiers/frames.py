@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from classifiers.errors import DataError
+from classifiers.features import sum_groups
 from classifiers.search import BEFORE_WORD
 
 __all__ = ["FrameFeatures", "Frames", "read_frames", "shipped_frames"]
@@ -149,10 +150,11 @@ def read_frames(name: str, text: str) -> dict[str, Frames]:
         raise DataError(message) from None
 
 
-def shipped_frames(name: str) -> dict[str, Frames]:
-    """Those of a file that comes with the package."""
-    source = resources.files("classifiers.data").joinpath(name)
-    return read_frames(name, source.read_text(encoding="utf-8"))
+@lru_cache(maxsize=1)  # the model and the rules that it is compared with ask for them
+def shipped_frames() -> Mapping[str, Frames]:
+    """Those that come with the package, ``data/stance_frames.yaml``."""
+    source = resources.files("classifiers.data").joinpath("stance_frames.yaml")
+    return read_frames(source.name, source.read_text(encoding="utf-8"))
 
 
 class FrameFeatures:
@@ -178,8 +180,8 @@ class FrameFeatures:
     @classmethod
     @lru_cache(maxsize=1)
     def shipped(cls) -> FrameFeatures:
-        """Those that come with the package, ``data/stance_frames.yaml``."""
-        return cls(shipped_frames("stance_frames.yaml"))
+        """Of those that come with the package."""
+        return cls(shipped_frames())
 
     def transform(
         self, texts: Sequence[Sequence[str]], topics: Sequence[str]
@@ -194,8 +196,7 @@ class FrameFeatures:
             frames shows none. Then which frames there are.
         """
         f = np.zeros((len(texts), self.size), dtype=np.float32)
-        columns: list[int] = []
-        pointers = [0]
+        held = []
         for i, (text, topic) in enumerate(zip(texts, topics, strict=True)):
             sums = [0, 0, 0, 0, 0, 0]
             here: set[int] = set()
@@ -211,9 +212,7 @@ class FrameFeatures:
                         here.add(first + frame)
                 f[i, 8] = not here
             f[i, :6] = sums
-            columns += sorted(here)
-            pointers.append(len(columns))
+            held.append(sorted(here))
         f[:, 6], f[:, 7] = np.tanh((f[:, 0] - f[:, 1]) / 2), np.tanh((f[:, 3] - f[:, 4]) / 2)
         f[:, :6] = np.sqrt(f[:, :6])
-        ones = np.ones(len(columns), dtype=np.float32)
-        return f, sparse.csr_matrix((ones, columns, pointers), shape=(len(texts), self.columns))
+        return f, sum_groups(held, self.columns)

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 from scipy import sparse
 
 from classifiers.errors import DataError
+from classifiers.features import sum_groups
 from classifiers.search import WordSearch
 
 __all__ = ["Hints"]
@@ -115,11 +114,7 @@ class Hints:
 
     def matrix(self, sentences: Sequence[str]) -> sparse.csr_matrix:
         """Hints of each sentence as ones, shape (n_sentences, n_hints)."""
-        found = [self.found(sentence) for sentence in sentences]
-        columns = [column for row in found for column in row]
-        pointers = np.cumsum([0, *(len(row) for row in found)])
-        ones: NDArray[np.float32] = np.ones(len(columns), dtype=np.float32)
-        return sparse.csr_matrix((ones, columns, pointers), shape=(len(sentences), self.size))
+        return sum_groups([self.found(sentence) for sentence in sentences], self.size)
 
 
 def _are_near(places: Sequence[tuple[int, int, int]], one: int, other: int) -> bool:

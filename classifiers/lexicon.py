@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from classifiers.errors import DataError
+from classifiers.features import sum_groups
 from classifiers.taxonomy import Topic
 
 __all__ = ["Lexicon", "LexiconFeatures", "tokenize"]
@@ -267,12 +268,11 @@ class LexiconFeatures:
             differences; form of the text. Then how often each entry matched.
         """
         f = np.zeros((len(texts), self.size), dtype=np.float32)
-        columns: list[int] = []
-        pointers = [0]
+        matched: list[list[int]] = []
         for i, (text, topic) in enumerate(zip(texts, topics, strict=True)):
-            f[i] = self._sums([self._read(topic, sentence) for sentence in text], columns)
+            matched.append([])
+            f[i] = self._sums([self._read(topic, sentence) for sentence in text], matched[i])
             f[i, 16] = "?" in " ".join(text)[:200]
-            pointers.append(len(columns))
         net = f[:, 0] - f[:, 1]
         f[:, 9] = np.tanh(net / 2)
         f[:, 10], f[:, 11] = np.sqrt(np.maximum(net, 0)), np.sqrt(np.maximum(-net, 0))
@@ -280,9 +280,7 @@ class LexiconFeatures:
         f[:, 13], f[:, 14] = np.tanh(f[:, 3] - f[:, 4]), np.tanh(f[:, 7] - f[:, 8])
         f[:, 15] = np.tanh(net)
         f[:, :9] = np.sqrt(f[:, :9])
-        ones = np.ones(len(columns), dtype=np.float32)
-        shape = (len(texts), len(self.lexicon.entries))
-        entries = sparse.csr_matrix((ones, columns, pointers), shape=shape)
+        entries = sum_groups(matched, len(self.lexicon.entries))
         entries.sum_duplicates()
         return f, entries
 

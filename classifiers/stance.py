@@ -130,14 +130,14 @@ class StanceClassifier(BaseEstimator):
         model = LogisticRegression(C=self.C, max_iter=600).fit(
             self._features(texts, topics), labels, sample_weight=weight
         )
-        entries, count = self._entries, len(self.topics_)
-        shared = (model.coef_.shape[1] - count - entries) // (count + 1)
+        count = len(self.topics_)
+        shared = (model.coef_.shape[1] - count - self._entries) // (count + 1)
         model.coef_[:, count : count + shared] *= self.sharing  # so that features need not be scaled later
         # Half precision, as stored: what is trained and what is loaded must be the same model.
         coef, intercept = row_a_class(model)
         self.coef_ = np.ascontiguousarray(coef, dtype=np.float16).astype(np.float32)
         self.intercept_ = intercept.astype(np.float32)
-        self._set_weights(entries)
+        self._set_weights()
         self.temperature_ = 1.0
         self.bias_ = np.zeros(len(self.classes_))
         return self
@@ -208,12 +208,12 @@ class StanceClassifier(BaseEstimator):
         scores = by_topic[np.arange(count), places] + entries @ self._of_entries + self._offsets[places]
         return np.asarray(scores, dtype=np.float32)
 
-    def _set_weights(self, entries: int) -> None:
+    def _set_weights(self) -> None:
         """Sort the coefficients by what they are multiplied with; one row of offsets a topic, and none."""
         count = len(self.topics_)
         which, rest = np.split(self.coef_.T, [count])
-        size = (len(rest) - entries) // (count + 1)
-        shared, of_entries, own = np.split(rest, [size, size + entries])
+        size = (len(rest) - self._entries) // (count + 1)
+        shared, of_entries, own = np.split(rest, [size, size + self._entries])
         of_topics = [shared + part for part in np.split(own, count)]
         self._of_base = np.ascontiguousarray(np.hstack([*of_topics, shared]))
         self._of_entries = np.ascontiguousarray(of_entries)
@@ -265,5 +265,5 @@ class StanceClassifier(BaseEstimator):
             tensors["stance.calibration"][1:],
         )
         model._set_knowledge()
-        model._set_weights(model._entries)
+        model._set_weights()
         return model

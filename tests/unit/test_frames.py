@@ -122,13 +122,9 @@ def test_figures_of_a_text() -> None:
 
 def test_shipped_frames_read_who_says_what() -> None:
     """Every topic has frames of both signs; near-identical sentences are told apart by who speaks."""
-    shipped = shipped_frames("stance_frames.yaml")
+    shipped = shipped_frames()
     assert set(shipped) == {topic.id for topic in load_taxonomy()}
     assert all({-2, -1, 0, 1, 2} <= set(frames.polarities) for frames in shipped.values())
     own = shipped["export_controls"]
-
-    def net(sentence: str) -> int:
-        return sum(own.polarities[frame] for frame in own.found(sentence))
-
-    assert net("Lawmakers urge tighter export controls on chips") > 0
-    assert net("Chipmakers warn tighter export controls will hurt American firms") < 0
+    assert own.net(["Lawmakers urge tighter export controls on chips"]) > 0
+    assert own.net(["Chipmakers warn tighter export controls will hurt American firms"]) < 0
