@@ -24,7 +24,7 @@ from classifiers.text import sentences
 
 __all__ = ["TopicClassifier"]
 
-HINT_WEIGHT = 0.4
+HINT_WEIGHT = 0.3
 LOSSES = ("log", "squared_hinge")
 CHARS = {"ngram_range": (2, 5), "analyzer": "char_wb"}
 SELF_TRAINING_SHARES = (0.2, 0.4, 0.6, 0.8)  # of the unlabelled texts, round by round
@@ -42,7 +42,7 @@ class TopicClassifier(BaseEstimator):
 
     Parameters
     ----------
-    C : float, default=10.0
+    C : float, default=3.0
         Inverse strength of the L2 penalty.
     min_df : int, default=2
         Terms in fewer training texts are dropped.
@@ -75,7 +75,7 @@ class TopicClassifier(BaseEstimator):
 
     def __init__(
         self,
-        C: float = 10.0,  # noqa: N803 - scikit-learn's name
+        C: float = 3.0,  # noqa: N803 - scikit-learn's name
         min_df: int = 2,
         *,
         chars: bool = False,
@@ -169,7 +169,9 @@ class TopicClassifier(BaseEstimator):
             return LinearSVC(C=self.C, random_state=0)
         return LogisticRegression(C=self.C, max_iter=1000)
 
-    def calibrate(self, scores: NDArray[Any], y: Iterable[Iterable[str]]) -> TopicClassifier:
+    def calibrate(
+        self, scores: NDArray[Any], y: Iterable[Iterable[str]], sample_weight: NDArray[Any] | None = None
+    ) -> TopicClassifier:
         """Fit Platt scaling and the threshold of each topic on out-of-fold scores.
 
         Thresholds are those of the best F1, drawn toward 0.36: the curve is flat, and its optimum below 0.5.
@@ -179,14 +181,19 @@ class TopicClassifier(BaseEstimator):
         scores : ndarray of shape (n_samples, n_topics)
             As :meth:`decision_function` gives them, of models that have not seen the rows.
         y : iterable of iterables of str
+        sample_weight : ndarray of shape (n_samples,), optional
         """
         labels = [set(row) for row in y]
+        weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
         for j, topic in enumerate(self.classes_):
             truth = np.array([topic in row for row in labels])
-            platt = LogisticRegression(C=10).fit(scores[:, [j]], truth)
+            platt = LogisticRegression(C=10).fit(scores[:, [j]], truth, sample_weight=weight)
             self.slopes_[j], self.shifts_[j] = float(platt.coef_[0, 0]), float(platt.intercept_[0])
             p = expit(scores[:, j] * self.slopes_[j] + self.shifts_[j])
-            f1 = [2 * (truth & (p >= t)).sum() / (truth.sum() + (p >= t).sum()) for t in THRESHOLDS]
+            f1 = [
+                2 * weight[truth & (p >= t)].sum() / (weight[truth].sum() + weight[p >= t].sum())
+                for t in THRESHOLDS
+            ]
             self.thresholds_[j] = float(
                 THRESHOLDS[int(np.argmax(f1 - 0.3 * abs(THRESHOLDS - THRESHOLD_USUAL)))]
             )
