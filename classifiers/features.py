@@ -23,6 +23,7 @@ __all__ = [
     "Tensors",
     "WordFeatures",
     "as_bytes",
+    "number_pairs",
     "product",
     "row_a_class",
     "sum_groups",
@@ -75,6 +76,24 @@ def sum_groups(groups: Sequence[Sequence[int]], size: int) -> sparse.csr_matrix:
     pointers = np.cumsum([0, *(len(group) for group in groups)])
     ones = np.ones(len(columns), dtype=np.float32)
     return sparse.csr_matrix((ones, columns, pointers), shape=(len(groups), size))
+
+
+def number_pairs(
+    texts: Sequence[Sequence[str]], topics: Sequence[str]
+) -> tuple[list[tuple[str, str]], list[list[int]]]:
+    """Pairs of a topic and a sentence, each once although windows overlap, and those of each text.
+
+    Examples
+    --------
+    >>> number_pairs([["One.", "Two."], ["Two."]], ["cloud", "cloud"])
+    ([('cloud', 'One.'), ('cloud', 'Two.')], [[0, 1], [1]])
+    """
+    numbers: dict[tuple[str, str], int] = {}
+    groups = [
+        [numbers.setdefault((topic, sentence), len(numbers)) for sentence in text]
+        for text, topic in zip(texts, topics, strict=True)
+    ]
+    return list(numbers), groups
 
 
 def product(blocks: Sequence[Any], weights: NDArray[np.float32]) -> NDArray[np.float32]:
