@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from classifiers.errors import DataError
-from classifiers.features import sum_groups
+from classifiers.features import number_pairs, sum_groups
 from classifiers.taxonomy import Topic
 
 __all__ = ["Lexicon", "LexiconFeatures", "tokenize"]
@@ -35,6 +35,7 @@ REACH = 6
 WORDS_MAX = 200
 BEFORE_MAX = 16
 TARGETS_MAX = 65_536
+NOTHING = (0, 0, 0, 0, 0, 0, 0)
 _TOKEN = re.compile(r"u\.s\.?(?:a\.)?|[a-z0-9$&]+(?:'[a-z]+)?|%")
 _QUOTES = str.maketrans({"’": "'", "‘": "'"})
 
@@ -131,6 +132,8 @@ class Lexicon:
         """All matches in a sentence, overlapping ones included."""
         text = f" {' '.join(words)} "
         runs = self._search.find_matches_as_indexes(text, overlapping=True)
+        if not runs:
+            return ()
         there = {run for run, _, _ in runs}
         found: set[Match] = set()
         for run, blank, _ in runs:
@@ -146,6 +149,8 @@ class Lexicon:
 
     def resolve(self, matches: Sequence[Match]) -> list[Match]:
         """Of overlapping matches the most specific one."""
+        if len(matches) <= 1:
+            return list(matches)
         fixed = self._fixed
         ranked = sorted((-fixed[match.entry], match.end - match.start, match) for match in matches)
         taken: set[int] = set()
@@ -203,11 +208,12 @@ def _end_of_match(pattern: tuple[str, ...], at: int, words: Sequence[str], i: in
 
 
 class Reading(NamedTuple):
-    """A sentence as read for a topic: words, those of its object, hits as (entry, polarity, near)."""
+    """A sentence as read for a topic: words, those of its object; sums by sign; entries that match."""
 
     words: int
     targets: int
-    hits: tuple[tuple[int, int, bool], ...]
+    sums: tuple[int, ...]
+    entries: tuple[int, ...]
 
 
 class _Targets(dict[str, bool]):
@@ -240,20 +246,29 @@ class LexiconFeatures:
         patterns = {topic.id: topic.target_pattern for topic in topics}
         self._targets = lru_cache(maxsize=1024)(lambda topic: _Targets(patterns.get(topic)))
         self._found = lru_cache(maxsize=8192)(self._find)  # topics share sentences
-        self._read = lru_cache(maxsize=8192)(self._read_sentence)  # windows overlap
 
     def _find(self, sentence: str) -> tuple[tuple[str, ...], list[Match]]:
         words = tokenize(sentence)
         return words, self.lexicon.resolve(self.lexicon.find(words))
 
-    def _read_sentence(self, topic: str, sentence: str) -> Reading:
+    def _read(self, topic: str, sentence: str) -> Reading:
         words, matches = self._found(sentence)
         places = list(compress(range(len(words)), map(self._targets(topic).__getitem__, words)))
-        hits = []
+        if not matches:
+            return Reading(len(words), len(places), NOTHING, ())
+        sums = list(NOTHING)
         for match in matches:
-            near = any(abs(j - match.start) <= REACH for j in places)
-            hits.append((match.entry, self.lexicon.entries[match.entry].polarity, near))
-        return Reading(len(words), len(places), tuple(hits))
+            polarity = self.lexicon.entries[match.entry].polarity
+            if polarity == 0:
+                sums[2] += 1
+                continue
+            sign, size = int(polarity < 0), abs(polarity)
+            sums[sign] += size
+            if places:
+                sums[5 + sign] += size
+                if any(abs(j - match.start) <= REACH for j in places):
+                    sums[3 + sign] += size
+        return Reading(len(words), len(places), tuple(sums), tuple([match.entry for match in matches]))
 
     def transform(
         self, texts: Sequence[Sequence[str]], topics: Sequence[str]
@@ -267,12 +282,20 @@ class LexiconFeatures:
             the topic's object, hits in a sentence with one; the count of entries without stance; squashed
             differences; form of the text. Then how often each entry matched.
         """
+        pairs, groups = number_pairs(texts, topics)
+        read = [self._read(*pair) for pair in pairs]
+        summing = sum_groups(groups, len(pairs))
+        first = sum_groups([group[:1] for group in groups], len(pairs))
+        sums = np.array([reading.sums for reading in read], dtype=np.float32).reshape(-1, len(NOTHING))
+        targets = np.array([reading.targets for reading in read], dtype=np.float64)
+        words = summing @ np.array([reading.words for reading in read], dtype=np.float64)
         f = np.zeros((len(texts), self.size), dtype=np.float32)
-        matched: list[list[int]] = []
-        for i, (text, topic) in enumerate(zip(texts, topics, strict=True)):
-            matched.append([])
-            f[i] = self._sums([self._read(topic, sentence) for sentence in text], matched[i])
-            f[i, 16] = "?" in " ".join(text)[:200]
+        f[:, [0, 1, 2, 5, 6, 7, 8]] = summing @ sums
+        f[:, 3:5] = first @ sums[:, :2]
+        f[:, 16] = ["?" in " ".join(text)[:200] for text in texts]
+        f[:, 17] = np.minimum(words, 80) / 80
+        f[:, 18] = first @ targets > 0
+        f[:, 19] = (summing @ targets) / np.maximum(words, 10) * 5
         net = f[:, 0] - f[:, 1]
         f[:, 9] = np.tanh(net / 2)
         f[:, 10], f[:, 11] = np.sqrt(np.maximum(net, 0)), np.sqrt(np.maximum(-net, 0))
@@ -280,32 +303,7 @@ class LexiconFeatures:
         f[:, 13], f[:, 14] = np.tanh(f[:, 3] - f[:, 4]), np.tanh(f[:, 7] - f[:, 8])
         f[:, 15] = np.tanh(net)
         f[:, :9] = np.sqrt(f[:, :9])
+        matched = [[entry for pair in group for entry in read[pair].entries] for group in groups]
         entries = sum_groups(matched, len(self.lexicon.entries))
         entries.sum_duplicates()
         return f, entries
-
-    def _sums(self, readings: Sequence[Reading], columns: list[int]) -> list[float]:
-        """Row of a text before its sums are squashed; appends the entries that matched to `columns`."""
-        f = [0.0] * self.size
-        total = targets = 0
-        for number, reading in enumerate(readings):
-            total += reading.words
-            targets += reading.targets
-            if number == 0:
-                f[18] = float(reading.targets > 0)
-            for index, polarity, near in reading.hits:
-                columns.append(index)
-                if polarity == 0:
-                    f[2] += 1
-                    continue
-                sign, size = int(polarity < 0), abs(polarity)
-                f[sign] += size
-                if number == 0:
-                    f[3 + sign] += size
-                if reading.targets:
-                    f[7 + sign] += size
-                    if near:
-                        f[5 + sign] += size
-        f[17] = min(total, 80) / 80
-        f[19] = targets / max(total, 10) * 5
-        return f
