@@ -245,6 +245,9 @@ class Assessor:
         found: list[_Place] = []
         for name, content in zip(FIELDS, fields, strict=True):
             for start, end in sentence_spans(content):
+                if end - start <= SENTENCE_CHARACTERS_MAX:
+                    found.append((content[start:end], start, end, name))
+                    continue
                 for cut in range(start, end, SENTENCE_CHARACTERS_MAX):
                     to = min(cut + SENTENCE_CHARACTERS_MAX, end)
                     found.append((content[cut:to], cut, to, name))
