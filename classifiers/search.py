@@ -90,9 +90,10 @@ class WordBits:
             text = text.lower()
         raw = f" {text} ".encode().lower()
         joined = 0
+        bits, whole = self._bits, self._whole
         for pattern, _, end in self._automaton.find_matches_as_indexes(raw, overlapping=True):
-            own = self._bits[pattern]
-            if own & ~joined and not (self._whole[pattern] and _is_alnum(raw, end)):
+            own = bits[pattern]
+            if own | joined != joined and not (whole[pattern] and _is_alnum(raw, end)):
                 joined |= own
         return joined
 
