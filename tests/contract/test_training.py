@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from classifiers.errors import DataError
 from classifiers.stance import StanceClassifier
 from classifiers.storage import load, train_and_save
+from classifiers.topic import TopicClassifier
 from classifiers.training import Example, load_examples, train_models
 
 WORDS = {
@@ -110,3 +112,20 @@ def test_what_the_labels_lack_is_said(rows: list[Example], message: str) -> None
     """Before anything is trained, instead of a model that knows one answer."""
     with pytest.raises(DataError, match=message):
         train_models(rows)
+
+
+def test_a_weight_calibrates_as_so_many_rows() -> None:
+    """Real rows count more than written ones: four times as much is as if each stood there four times."""
+    labels = [["a"], ["a"], [], [], ["a"], []] * 20
+    model = TopicClassifier(min_df=1).fit(["x word", "x", "y", "y word", "x y", "y x"] * 20, labels)
+    scores = np.random.default_rng(3).normal([[1.0 if row else -1.0] for row in labels], 1.5)
+    weight = np.where(np.arange(len(labels)) < 30, 4, 1)
+    weighted = deepcopy(model).calibrate(scores, labels, weight)
+    repeated = deepcopy(model).calibrate(
+        np.repeat(scores, weight, axis=0),
+        [row for row, n in zip(labels, weight, strict=True) for _ in range(n)],
+    )
+    plain = deepcopy(model).calibrate(scores, labels)
+    for name in ("slopes_", "shifts_", "thresholds_"):
+        np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name), rtol=1e-3)
+    assert abs(plain.slopes_ - weighted.slopes_).max() > 0.01
