@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from classifiers.errors import DataError
 from classifiers.stance import StanceClassifier
@@ -117,15 +117,16 @@ def test_what_the_labels_lack_is_said(rows: list[Example], message: str) -> None
 def test_a_weight_calibrates_as_so_many_rows() -> None:
     """Real rows count more than written ones: four times as much is as if each stood there four times."""
     labels = [["a"], ["a"], [], [], ["a"], []] * 20
-    model = TopicClassifier(min_df=1).fit(["x word", "x", "y", "y word", "x y", "y x"] * 20, labels)
     scores = np.random.default_rng(3).normal([[1.0 if row else -1.0] for row in labels], 1.5)
     weight = np.where(np.arange(len(labels)) < 30, 4, 1)
-    weighted = deepcopy(model).calibrate(scores, labels, weight)
-    repeated = deepcopy(model).calibrate(
-        np.repeat(scores, weight, axis=0),
-        [row for row, n in zip(labels, weight, strict=True) for _ in range(n)],
-    )
-    plain = deepcopy(model).calibrate(scores, labels)
+
+    def calibrated(times: NDArray[np.int_], weights: NDArray[np.int_] | None = None) -> TopicClassifier:
+        model = TopicClassifier(min_df=1).fit(["x word", "x", "y", "y word", "x y", "y x"] * 20, labels)
+        rows = [row for row, n in zip(labels, times, strict=True) for _ in range(n)]
+        return model.calibrate(np.repeat(scores, times, axis=0), rows, weights)
+
+    once = np.ones(len(labels), dtype=int)
+    weighted, repeated, plain = calibrated(once, weight), calibrated(weight), calibrated(once)
     for name in ("slopes_", "shifts_", "thresholds_"):
         np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name), rtol=1e-3)
     assert abs(plain.slopes_ - weighted.slopes_).max() > 0.01
