@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from classifiers.calibration import vector_scaling
+from classifiers.calibration import temperature_scaling, vector_scaling
 from classifiers.decisions import UNCLEAR_BELOW, Expected
 from classifiers.extras import StanceExtras
 from classifiers.features import Tensors, WordFeatures, product, row_a_class
@@ -28,6 +28,7 @@ __all__ = ["StanceClassifier"]
 DENSE_WEIGHT = 0.5
 ENTRY_WEIGHT = 0.25
 FRAME_WEIGHT = 0.35
+UNREAD_MIN = 100
 
 
 class StanceClassifier(BaseEstimator):
@@ -142,7 +143,9 @@ class StanceClassifier(BaseEstimator):
         self.bias_ = np.zeros(len(self.classes_))
         return self
 
-    def calibrate(self, scores: NDArray[Any], y: Sequence[str]) -> StanceClassifier:
+    def calibrate(
+        self, scores: NDArray[Any], y: Sequence[str], unread: NDArray[np.bool_] | None = None
+    ) -> StanceClassifier:
         """Fit temperature and class biases on out-of-fold scores (:func:`vector_scaling`).
 
         Also notes in ``expected_`` how sure it then is of these rows.
@@ -151,9 +154,21 @@ class StanceClassifier(BaseEstimator):
         ----------
         scores : ndarray of shape (n_samples, n_stances)
         y : sequence of str, length n_samples
+        unread : ndarray of bool, shape (n_samples,), optional
+            Rows that nobody had read who wrote the frames. On the others this knowledge looks better than it
+            is, and the model surer than it may be: with 100 unread rows or more the temperature is theirs.
+
+        Returns
+        -------
+        StanceClassifier
+            Itself.
         """
         truth = np.searchsorted(self.classes_, np.asarray(y, dtype=str))
         self.temperature_, self.bias_ = vector_scaling(scores, truth)
+        if unread is not None and unread.sum() >= UNREAD_MIN:
+            own = scores[unread] / self.temperature_ + self.bias_
+            excess = temperature_scaling(own, truth[unread])
+            self.temperature_, self.bias_ = self.temperature_ * excess, self.bias_ / excess
         best = softmax(scores / self.temperature_ + self.bias_, axis=1).max(axis=1)
         self.expected_ = Expected(float(best.mean()), float((best < UNCLEAR_BELOW).mean()))
         return self

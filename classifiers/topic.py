@@ -42,7 +42,7 @@ class TopicClassifier(BaseEstimator):
 
     Parameters
     ----------
-    C : float, default=3.0
+    C : float, default=6.0
         Inverse strength of the L2 penalty.
     min_df : int, default=2
         Terms in fewer training texts are dropped.
@@ -75,7 +75,7 @@ class TopicClassifier(BaseEstimator):
 
     def __init__(
         self,
-        C: float = 3.0,  # noqa: N803 - scikit-learn's name
+        C: float = 6.0,  # noqa: N803 - scikit-learn's name
         min_df: int = 2,
         *,
         chars: bool = False,

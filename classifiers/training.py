@@ -33,7 +33,7 @@ __all__ = [
 STANCES = ("favor", "against", "neutral")
 FOLDS = 5
 # Real rows are what the model will meet; written ones know articles' paragraphs, and have more topics.
-REAL_WEIGHT_TOPIC = 16.0
+REAL_WEIGHT_TOPIC = 8.0
 REAL_WEIGHT_TOPIC_CALIBRATION = 4.0
 REAL_WEIGHT_STANCE = 3.0
 CALIBRATION_ROWS_MIN = 200
@@ -45,7 +45,8 @@ class Example:
     """A labelled text: its topics, and the stance toward each.
 
     `source` names the outlet of a real one; `batch` the batch of written articles that a paragraph is from;
-    `id` the row in its file (its number where the row has no id), for reports that must not quote texts.
+    `id` the row in its file (its number where the row has no id), for reports that must not quote texts;
+    `unread`: no author of stance frames has read this real one.
     """
 
     text: str
@@ -54,6 +55,7 @@ class Example:
     source: str = ""
     batch: str = ""
     id: str = ""
+    unread: bool = False
 
 
 def load_examples(path: Path) -> list[Example]:
@@ -123,6 +125,7 @@ def real_examples(texts: Path, split: Literal["train", "dev"]) -> list[Example]:
                 label["stance"],
                 row["source"],
                 id=label["id"],
+                unread=label["unread"],
             )
         )
     return examples
@@ -160,7 +163,8 @@ def data_hash(examples: Iterable[Example]) -> str:
     """SHA-256 over the content of the examples, in order."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([example.text, example.topics, example.stance], sort_keys=True).encode())
+        content = [example.text, example.topics, example.stance, *(["unread"] if example.unread else [])]
+        digest.update(json.dumps(content, sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -171,7 +175,8 @@ def train_models(
 
     Calibration uses the real rows and the paragraphs of written articles when there are at least 200, in
     folds by source or batch, because their class shares are nearest to those of a stream; otherwise all rows.
-    Stance is calibrated on real rows alone when there are enough.
+    Stance is calibrated on real rows alone when there are enough, its temperature on those that no author of
+    the frames has read.
 
     Parameters
     ----------
@@ -232,8 +237,9 @@ def train_models(
     real = [pair for pair, i in enumerate(owner) if judged[i].source]
     trusted = real if len(real) >= CALIBRATION_ROWS_MIN else list(range(len(owner)))
     stance_model = fit_stance(judged)
+    unread = np.array([judged[owner[pair]].unread for pair in trusted])
     return topic_model, stance_model.calibrate(
-        stance_scores[trusted], [judged_pairs[2][pair] for pair in trusted]
+        stance_scores[trusted], [judged_pairs[2][pair] for pair in trusted], unread
     )
 
 

@@ -377,10 +377,11 @@ def test_labels_of_real_rows_hold_no_text() -> None:
     """The texts are their publishers'; only ids and labels may stand here."""
     lines = (ROOT / "classifiers/data/technews_labels.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert all(set(row) == {"id", "topics", "stance", "split", "readings"} for row in rows)
+    assert all(set(row) == {"id", "topics", "stance", "split", "readings", "unread"} for row in rows)
     assert len({row["id"] for row in rows}) == len(rows) >= 1500
     assert sum(row["split"] == "dev" for row in rows) >= 600
     assert all(row["readings"] > 1 for row in rows)
+    assert all(row["unread"] for row in rows if row["split"] == "dev")
 
 
 TEXTS = Path(os.environ.get("STANCEWATCH_TEXTS", ROOT.parent / "shared" / "data"))

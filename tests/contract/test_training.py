@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from classifiers.errors import DataError
 from classifiers.stance import StanceClassifier
@@ -130,3 +131,18 @@ def test_a_weight_calibrates_as_so_many_rows() -> None:
     for name in ("slopes_", "shifts_", "thresholds_"):
         np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name), rtol=1e-3)
     assert abs(plain.slopes_ - weighted.slopes_).max() > 0.01
+
+
+@pytest.mark.parametrize("unread_rows", [400, 60])
+def test_confidence_is_that_of_rows_which_no_author_has_read(unread_rows: int) -> None:
+    """Right in 60 % of the unread rows and in nearly all others; too few unread ones tell nothing."""
+    model = StanceClassifier(min_df=1).fit(["good", "bad"] * 20, ["a"] * 40, ["favor", "against"] * 20)
+    chooser = np.random.default_rng(5)
+    unread = np.arange(1000) < unread_rows
+    truth = chooser.integers(0, 2, 1000)
+    right = chooser.random(1000) < np.where(unread, 0.6, 0.99)
+    scores = np.where(np.eye(2)[np.where(right, truth, 1 - truth)] > 0, 2.0, -2.0)
+    model.calibrate(scores, model.classes_[truth].tolist(), unread)
+    found = softmax(scores / model.temperature_ + model.bias_, axis=1).max(axis=1)
+    expected = right[unread].mean() if unread_rows == 400 else right.mean()
+    assert found.mean() == pytest.approx(expected, abs=0.01)
