@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from sklearn.metrics import f1_score, log_loss
+from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 
+from classifiers.calibration import temperature_scaling
 from classifiers.encoder import mean_opinion
 from classifiers.storage import load_shipped
 from classifiers.text import sentences
@@ -29,15 +26,6 @@ from classifiers.training import real_examples, shipped_examples, train_models
 
 UNREAD = ("w15", "w16", "w17", "w18")
 REPETITIONS = 200
-
-
-def temperature(scores: NDArray[Any], truth: NDArray[Any]) -> float:
-    """The T that minimises the log loss of softmax(scores / T)."""
-
-    def loss(log_t: float) -> float:
-        return float(log_loss(truth, np.exp(log_softmax(scores / np.exp(log_t), axis=1)), labels=range(3)))
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
 
 
 def main() -> None:
@@ -66,11 +54,14 @@ def main() -> None:
     own, mean = np.log(judged + 1e-6), mean_opinion(judged, read)
     for name, scores in (("default", own), ("encoder", read), ("mean", mean)):
         f1 = f1_score(truth, scores.argmax(axis=1), average="macro")
-        print(f"{name:8} macro F1 {f1:.3f}, temperature {temperature(scores, truth):.3f}")
+        print(f"{name:8} macro F1 {f1:.3f}, temperature {temperature_scaling(scores, truth):.3f}")
     chooser = np.random.default_rng(0)
     drawn = [chooser.integers(0, len(truth), len(truth)) for _ in range(REPETITIONS)]
-    ratios = [temperature(mean[rows], truth[rows]) / temperature(own[rows], truth[rows]) for rows in drawn]
-    found = temperature(mean, truth) / temperature(own, truth)
+    ratios = [
+        temperature_scaling(mean[rows], truth[rows]) / temperature_scaling(own[rows], truth[rows])
+        for rows in drawn
+    ]
+    found = temperature_scaling(mean, truth) / temperature_scaling(own, truth)
     print(f"mean against default: {found:.3f} +- {np.std(ratios):.3f} ({len(pairs)} stances)")
 
 

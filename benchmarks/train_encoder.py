@@ -43,7 +43,6 @@ from classifiers.storage import TUNED
 from classifiers.taxonomy import load_taxonomy
 from classifiers.training import (
     REAL_WEIGHT_STANCE,
-    REAL_WEIGHT_TOPIC,
     STANCES,
     Example,
     data_hash,
@@ -52,6 +51,7 @@ from classifiers.training import (
 )
 
 RANK, BATCH, RATE, DROPOUT, EPOCHS = 16, 32, 5e-4, 0.1, 2
+TOPIC_WEIGHT = 4.0  # of real rows; more (REAL_WEIGHT_TOPIC) was not tried here
 BFLOAT16 = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - without it ten times as slow as float32
 CLASSES = sorted(STANCES)
 PHRASES = {
@@ -163,7 +163,7 @@ def rows_of(examples: Sequence[Example], reader: Reader) -> list[Row]:
     for example in examples:
         if gate.any_open(example.text):
             found = tuple(float(topic in example.topics) for topic in PHRASES)
-            weight = REAL_WEIGHT_TOPIC if example.source else 1.0
+            weight = TOPIC_WEIGHT if example.source else 1.0
             rows.append(Row(reader(example.text), topics=found, topic_weight=weight))
         for topic, stance in example.stance.items():
             weight = (REAL_WEIGHT_STANCE if example.source else 1.0) * (

@@ -96,7 +96,7 @@ class Frames:
         there = 0
         places: list[_Place] = []
         for pattern, start, end in self._search.find_matches_as_indexes(text, overlapping=True):
-            if not (self._whole[pattern] and text[end].isalnum()):
+            if not (self._whole[pattern] and text[end : end + 1].isalnum()):
                 own = self._bits[pattern]
                 there |= own
                 places.append((own, start + 1, end))

@@ -53,7 +53,7 @@ class WordSearch:
         return [
             match
             for match in self._automaton.find_matches_as_indexes(text, overlapping=True)
-            if not whole[match[0]] or not text[match[2]].isalnum()
+            if not whole[match[0]] or not text[match[2] : match[2] + 1].isalnum()
         ]
 
 
@@ -100,6 +100,6 @@ class WordBits:
 
 def _is_alnum(raw: bytes, start: int) -> bool:
     """Whether the character that begins at this byte of UTF-8 is a letter or digit."""
-    if raw[start] < 0x80:  # noqa: PLR2004 - ASCII
+    if raw[start : start + 1].isascii():
         return raw[start : start + 1].isalnum()
     return raw[start : start + 4].decode(errors="ignore")[:1].isalnum()

@@ -182,6 +182,12 @@ class TopicClassifier(BaseEstimator):
             As :meth:`decision_function` gives them, of models that have not seen the rows.
         y : iterable of iterables of str
         sample_weight : ndarray of shape (n_samples,), optional
+            As how many rows each counts, in Platt scaling and in F1.
+
+        Returns
+        -------
+        TopicClassifier
+            Itself.
         """
         labels = [set(row) for row in y]
         weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=float)

@@ -32,7 +32,8 @@ __all__ = [
 
 STANCES = ("favor", "against", "neutral")
 FOLDS = 5
-# Real rows are what the model will meet; written ones know articles' paragraphs, and have more topics.
+# Real rows are what the model will meet; written ones know paragraphs of articles and near misses, which
+# more weight of real rows forgets, in training as in calibration (benchmarks/EXPERIMENTS.md).
 REAL_WEIGHT_TOPIC = 8.0
 REAL_WEIGHT_TOPIC_CALIBRATION = 4.0
 REAL_WEIGHT_STANCE = 3.0
@@ -93,7 +94,7 @@ def real_examples(texts: Path, split: Literal["train", "dev"]) -> list[Example]:
     texts : Path
         Folder that holds ``technews-2023/tech.jsonl.gz`` and ``technews-2023/background.jsonl.gz``.
     split : {"train", "dev"}
-        ``dev`` is by other sources and later dates; training never sees it.
+        ``dev`` is by other sources or of later dates; training never sees it.
 
     Raises
     ------
@@ -175,8 +176,8 @@ def train_models(
 
     Calibration uses the real rows and the paragraphs of written articles when there are at least 200, in
     folds by source or batch, because their class shares are nearest to those of a stream; otherwise all rows.
-    Stance is calibrated on real rows alone when there are enough, its temperature on those that no author of
-    the frames has read.
+    In the calibration of topics a real row counts as four. Stance is calibrated on real rows alone when there
+    are enough, its temperature on those that no author of the frames has read, from 100 such judgements on.
 
     Parameters
     ----------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,11 +15,12 @@ from classifiers.errors import DataError
 from classifiers.frames import REACH, FrameFeatures, Frames, read_frames, shipped_frames
 from classifiers.taxonomy import load_taxonomy
 
+FILE = Path(__file__).resolve().parents[2] / "classifiers/data/stance_frames.yaml"
 GROUPS = {
     "hawk": ["lawmaker*", "hawks", "both"],
     "urge": ["urge", "urges", "call for"],
     "tight": ["tight*", "no-go", "both"],
-    "not": ["not", "never"],
+    "not": ["not", "never", "mid-"],
 }
 LINES = ["++ hawk", "+ hawk > urge", "0 urge > tight > !not", "-- hawk > urge > tight", "- tight > hawk"]
 FRAMES = Frames(GROUPS, LINES)
@@ -54,7 +57,19 @@ def by_expressions(sentence: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-WORDS = ["Lawmakers", "hawks", "both", "urge", "surge", "call for", "tighter", "no-go", "not", "x" * 30]
+WORDS = [
+    "Lawmakers",
+    "hawks",
+    "both",
+    "urge",
+    "surge",
+    "call for",
+    "tighter",
+    "no-go",
+    "not",
+    "mid",
+    "x" * 30,
+]
 
 
 @settings(max_examples=300)
@@ -128,3 +143,11 @@ def test_shipped_frames_read_who_says_what() -> None:
     own = shipped["export_controls"]
     assert own.net(["Lawmakers urge tighter export controls on chips"]) > 0
     assert own.net(["Chipmakers warn tighter export controls will hurt American firms"]) < 0
+
+
+@pytest.mark.parametrize("topic", sorted(shipped_frames()))
+def test_every_shipped_word_may_end_a_sentence(topic: str) -> None:
+    """A word whose last character becomes a blank ("by mid-") ended the search behind the text."""
+    groups = yaml.safe_load(FILE.read_text(encoding="utf-8"))[topic]["groups"]
+    for word in {word for words in groups.values() for word in words}:
+        shipped_frames()[topic].found(word.rstrip("*"))
