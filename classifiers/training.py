@@ -36,6 +36,7 @@ FOLDS = 5
 # more weight of real rows forgets, in training as in calibration (benchmarks/EXPERIMENTS.md).
 REAL_WEIGHT_TOPIC = 8.0
 REAL_WEIGHT_TOPIC_CALIBRATION = 4.0
+NEAR_MISS_WEIGHT_TOPIC = 3.0  # of written texts without a topic
 REAL_WEIGHT_STANCE = 3.0
 CALIBRATION_ROWS_MIN = 200
 EXAMPLES_MIN = 20
@@ -213,8 +214,11 @@ def train_models(
 
     def fit_topic(part: Sequence[Example]) -> TopicClassifier:
         rows = [*kept, *part]
-        weight = np.array([REAL_WEIGHT_TOPIC if row.source else 1.0 for row in rows])
-        return TopicClassifier().fit([row.text for row in rows], [row.topics for row in rows], weight)
+        written = [1.0 if row.topics else NEAR_MISS_WEIGHT_TOPIC for row in rows]
+        weight = [REAL_WEIGHT_TOPIC if row.source else own for row, own in zip(rows, written, strict=True)]
+        return TopicClassifier().fit(
+            [row.text for row in rows], [row.topics for row in rows], np.array(weight)
+        )
 
     def fit_stance(part: Sequence[Example]) -> StanceClassifier:
         texts, topics, stances, weight = _pairs([*kept, *part])
