@@ -153,6 +153,9 @@ def test_training_weighs_real_rows_in_calibration_and_asks_unread_ones_how_sure_
     monkeypatch.setattr("classifiers.training.REAL_WEIGHT_TOPIC_CALIBRATION", 1.0)
     even, _ = train_models(rows)
     assert abs(even.shifts_ - topics.shifts_).max() > 0.01
+    monkeypatch.setattr("classifiers.training.NEAR_MISS_WEIGHT_TOPIC", 1.0)
+    milder, _ = train_models(rows)
+    assert (milder.intercept_ > even.intercept_ + 0.1).all()
 
 
 @pytest.mark.parametrize("unread_rows", [400, 60])
