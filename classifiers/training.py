@@ -214,11 +214,8 @@ def train_models(
 
     def fit_topic(part: Sequence[Example]) -> TopicClassifier:
         rows = [*kept, *part]
-        written = [1.0 if row.topics else NEAR_MISS_WEIGHT_TOPIC for row in rows]
-        weight = [REAL_WEIGHT_TOPIC if row.source else own for row, own in zip(rows, written, strict=True)]
-        return TopicClassifier().fit(
-            [row.text for row in rows], [row.topics for row in rows], np.array(weight)
-        )
+        weight = np.array([_topic_weight(row) for row in rows])
+        return TopicClassifier().fit([row.text for row in rows], [row.topics for row in rows], weight)
 
     def fit_stance(part: Sequence[Example]) -> StanceClassifier:
         texts, topics, stances, weight = _pairs([*kept, *part])
@@ -246,6 +243,13 @@ def train_models(
     return topic_model, stance_model.calibrate(
         stance_scores[trusted], [judged_pairs[2][pair] for pair in trusted], unread
     )
+
+
+def _topic_weight(example: Example) -> float:
+    """How much a text counts when topics are learned."""
+    if example.source:
+        return REAL_WEIGHT_TOPIC
+    return 1.0 if example.topics else NEAR_MISS_WEIGHT_TOPIC
 
 
 def _topics(examples: Iterable[Example]) -> list[str]:
