@@ -195,9 +195,10 @@ class Assessor:
         for title, text in documents:
             fields = title[:TITLE_CHARACTERS_MAX], text[:CHARACTERS_MAX]
             whole = "\n".join(fields)
-            opened.append(self.user.opened(whole) if self.user else NO_TOPICS)
-            read = not self.screen or self.topic_model.gate_.any_open(whole) or opened[-1].any()
-            articles.append(self._sentences(fields) if read else [])
+            own = self.user.opened(whole) if self.user else NO_TOPICS
+            opened.append(own)
+            is_read = not self.screen or self.topic_model.gate_.any_open(whole) or (self.user and own.any())
+            articles.append(self._sentences(fields) if is_read else [])
         parts = [sentence[0] for sentences in articles for sentence in sentences]
         rows, windows, start = [], list[range](), 0
         for sentences in articles:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain, pairwise, repeat
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,10 @@ from classifiers.text import sentences
 
 __all__ = [
     "NgramFeatures",
+    "Pairs",
     "Tensors",
     "WordFeatures",
     "as_bytes",
-    "number_pairs",
     "product",
     "row_a_class",
     "sum_groups",
@@ -72,28 +72,45 @@ def sum_groups(groups: Sequence[Sequence[int]], size: int) -> sparse.csr_matrix:
     -------
     csr_matrix of shape (len(groups), size)
     """
-    columns = np.fromiter(chain.from_iterable(groups), dtype=np.int64)
-    pointers = np.cumsum([0, *(len(group) for group in groups)])
+    # In 32 bits, as scipy wants them: it would look through longer ones to shorten them.
+    columns = np.fromiter(chain.from_iterable(groups), dtype=np.int32)
+    pointers = np.cumsum([0, *map(len, groups)], dtype=np.int32)
     ones = np.ones(len(columns), dtype=np.float32)
     return sparse.csr_matrix((ones, columns, pointers), shape=(len(groups), size))
 
 
-def number_pairs(
-    texts: Sequence[Sequence[str]], topics: Sequence[str]
-) -> tuple[list[tuple[str, str]], list[list[int]]]:
-    """Pairs of a topic and a sentence, each once although windows overlap, and those of each text.
+class Pairs(NamedTuple):
+    """Texts, cut into sentences, and the topic that each is judged for: pairs of a topic and a sentence."""
 
-    Examples
-    --------
-    >>> number_pairs([["One.", "Two."], ["Two."]], ["cloud", "cloud"])
-    ([('cloud', 'One.'), ('cloud', 'Two.')], [[0, 1], [1]])
-    """
-    numbers: dict[tuple[str, str], int] = {}
-    groups = [
-        [numbers.setdefault((topic, sentence), len(numbers)) for sentence in text]
-        for text, topic in zip(texts, topics, strict=True)
-    ]
-    return list(numbers), groups
+    texts: Sequence[Sequence[str]]
+    topics: Sequence[str]
+    read: list[tuple[str, str]]
+    """Each pair once, although windows overlap: what is found in it is found once."""
+    groups: list[list[int]]
+    """Indices of the pairs of each text, in order."""
+    summing: sparse.csr_matrix
+    """Sums rows of pairs to rows of texts, shape (n_texts, n_pairs)."""
+    first: sparse.csr_matrix
+    """The same, of the first sentence of each text alone."""
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> Pairs:
+        """Number the pairs.
+
+        Examples
+        --------
+        >>> pairs = Pairs.of([["One.", "Two."], ["Two."]], ["cloud", "cloud"])
+        >>> pairs.read, pairs.groups
+        ([('cloud', 'One.'), ('cloud', 'Two.')], [[0, 1], [1]])
+        """
+        numbers: dict[tuple[str, str], int] = {}
+        groups = [
+            [numbers.setdefault((topic, sentence), len(numbers)) for sentence in text]
+            for text, topic in zip(texts, topics, strict=True)
+        ]
+        count = len(numbers)
+        first = sum_groups([group[:1] for group in groups], count)
+        return cls(texts, topics, list(numbers), groups, sum_groups(groups, count), first)
 
 
 def product(blocks: Sequence[Any], weights: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -174,9 +191,9 @@ class WordFeatures:
         rows = np.concatenate([rows[known], rows[left[pairs]]])
         cells, times = np.unique(rows * len(self.idf) + columns, return_counts=True)
         rows, columns = np.divmod(cells, max(1, len(self.idf)))
-        pointers = np.searchsorted(rows, np.arange(len(parts) + 1))
+        pointers = np.searchsorted(rows, np.arange(len(parts) + 1)).astype(np.int32)
         shape = (len(parts), len(self.idf))
-        return sparse.csr_matrix((times.astype(np.float32), columns, pointers), shape=shape)
+        return sparse.csr_matrix((times.astype(np.float32), columns.astype(np.int32), pointers), shape=shape)
 
     def weigh(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         """TF-IDF rows of (summed) counts; length 1, or 0 without known terms."""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from classifiers.errors import DataError
-from classifiers.features import number_pairs, sum_groups
+from classifiers.features import Pairs, sum_groups
 from classifiers.taxonomy import Topic
 
 __all__ = ["Lexicon", "LexiconFeatures", "tokenize"]
@@ -270,10 +270,8 @@ class LexiconFeatures:
                     sums[3 + sign] += size
         return Reading(len(words), len(places), tuple(sums), tuple([match.entry for match in matches]))
 
-    def transform(
-        self, texts: Sequence[Sequence[str]], topics: Sequence[str]
-    ) -> tuple[NDArray[np.float32], sparse.csr_matrix]:
-        """Features of pairs of a text, cut into sentences, and a topic.
+    def transform(self, pairs: Pairs) -> tuple[NDArray[np.float32], sparse.csr_matrix]:
+        """Features of texts and the topic that each is judged for.
 
         Returns
         -------
@@ -282,17 +280,15 @@ class LexiconFeatures:
             the topic's object, hits in a sentence with one; the count of entries without stance; squashed
             differences; form of the text. Then how often each entry matched.
         """
-        pairs, groups = number_pairs(texts, topics)
-        read = [self._read(*pair) for pair in pairs]
-        summing = sum_groups(groups, len(pairs))
-        first = sum_groups([group[:1] for group in groups], len(pairs))
+        read = [self._read(*pair) for pair in pairs.read]
+        summing, first = pairs.summing, pairs.first
         sums = np.array([reading.sums for reading in read], dtype=np.float32).reshape(-1, len(NOTHING))
         targets = np.array([reading.targets for reading in read], dtype=np.float64)
         words = summing @ np.array([reading.words for reading in read], dtype=np.float64)
-        f = np.zeros((len(texts), self.size), dtype=np.float32)
+        f = np.zeros((len(pairs.texts), self.size), dtype=np.float32)
         f[:, [0, 1, 2, 5, 6, 7, 8]] = summing @ sums
         f[:, 3:5] = first @ sums[:, :2]
-        f[:, 16] = ["?" in " ".join(text)[:200] for text in texts]
+        f[:, 16] = ["?" in " ".join(text)[:200] for text in pairs.texts]
         f[:, 17] = np.minimum(words, 80) / 80
         f[:, 18] = first @ targets > 0
         f[:, 19] = (summing @ targets) / np.maximum(words, 10) * 5
@@ -303,7 +299,7 @@ class LexiconFeatures:
         f[:, 13], f[:, 14] = np.tanh(f[:, 3] - f[:, 4]), np.tanh(f[:, 7] - f[:, 8])
         f[:, 15] = np.tanh(net)
         f[:, :9] = np.sqrt(f[:, :9])
-        matched = [[entry for pair in group for entry in read[pair].entries] for group in groups]
+        matched = [[entry for pair in group for entry in read[pair].entries] for group in pairs.groups]
         entries = sum_groups(matched, len(self.lexicon.entries))
         entries.sum_duplicates()
         return f, entries

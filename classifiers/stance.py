@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from classifiers.calibration import temperature_scaling, vector_scaling
 from classifiers.decisions import UNCLEAR_BELOW, Expected
 from classifiers.extras import StanceExtras
-from classifiers.features import Tensors, WordFeatures, product, row_a_class
+from classifiers.features import Pairs, Tensors, WordFeatures, product, row_a_class
 from classifiers.frames import FrameFeatures
 from classifiers.lexicon import Lexicon, LexiconFeatures
 from classifiers.mention import MASK
@@ -237,8 +237,9 @@ class StanceClassifier(BaseEstimator):
     def _blocks(self, texts: Sequence[Sequence[str]], topics: Sequence[str]) -> list[Any]:
         """Features that count for all topics and for the own one; last, entries of lexicon and frames."""
         masked = self.extras_.masked(texts)
-        dense, entries = self._lexicon.transform(masked, topics)
-        sums, frames = self._frames.transform(masked, topics)
+        pairs = Pairs.of(masked, topics)
+        dense, entries = self._lexicon.transform(pairs)
+        sums, frames = self._frames.transform(pairs)
         known = sparse.csr_matrix(sparse.hstack([entries * ENTRY_WEIGHT, frames * FRAME_WEIGHT]))
         base = [self.words_.transform(masked), dense * DENSE_WEIGHT, sums * DENSE_WEIGHT]
         return [*base, *self.extras_.transform(texts), known]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifiers.errors import DataError
+from classifiers.features import Pairs
 from classifiers.frames import REACH, FrameFeatures, Frames, read_frames, shipped_frames
 from classifiers.taxonomy import load_taxonomy
 
@@ -126,7 +127,8 @@ def test_figures_of_a_text() -> None:
     """Sums by sign, those of the first sentence apart; columns of the other topic stay empty."""
     features = FrameFeatures({"b": FRAMES, "a": Frames({"x": ["x"]}, ["+ x", "0 x"])})
     text = ["Hawks urge.", "Lawmakers urge tighter rules."]
-    sums, columns = features.transform([text, text, ["Nothing."], text], ["b", "a", "b", "other"])
+    pairs = Pairs.of([text, text, ["Nothing."], text], ["b", "a", "b", "other"])
+    sums, columns = features.transform(pairs)
     # favor: ++ and + in both sentences; against: -- in the second; flat: one there
     root = np.sqrt([6, 2, 1, 3, 0, 0])
     expected = [*root, np.tanh((6 - 2) / 2), np.tanh(3 / 2), 0]
