@@ -12,8 +12,9 @@ replay: $(VENV)/.runtime  ## publish the seed articles, watch them become counts
 discover: $(VENV)/.discover  ## emerging topics of the seed articles; BERTopic without torch
 	$(BIN)/stancewatch discover seeds
 
-# Several processes at once; all tests of a file in one of them, so that they share their broker.
-PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# Several processes at once; all tests of a file in one of them, so that they share their broker; in the order of
+# tests/conftest.py, where xdist would begin with the files that have most tests.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev  ## all tests; those on Apache Kafka skip without Java 17 or Maven, those of the page without Chromium
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -18,6 +18,7 @@ SEEDS = ROOT / "seeds"
 REQUIRED = {f"STANCEWATCH_REQUIRE_{name}" for name in ("KAFKA", "PROMETHEUS", "CHROMIUM")}
 pytest.register_assert_rewrite("tests.aging", "tests.stack", "tests.dashboards", "tests.discovering")
 KEPT = {"STANCEWATCH_TEXTS", *REQUIRED}
+LONGEST_FIRST = ("chaos", "broker", "agents", "browser")
 
 
 def pytest_configure() -> None:
@@ -25,6 +26,12 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("STANCEWATCH_")]:
         if name not in KEPT:
             del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that none of them is left to one process at the end."""
+    places = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
 
 
 @pytest.fixture(scope="session")
