@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from classifiers.assessor import Assessor
 from classifiers.storage import load_shipped
@@ -19,6 +20,10 @@ REQUIRED = {f"STANCEWATCH_REQUIRE_{name}" for name in ("KAFKA", "PROMETHEUS", "C
 pytest.register_assert_rewrite("tests.aging", "tests.stack", "tests.dashboards", "tests.discovering")
 KEPT = {"STANCEWATCH_TEXTS", *REQUIRED}
 LONGEST_FIRST = ("chaos", "broker", "agents", "browser")
+
+# How long an example takes, or takes to be made, is no property of what is tested; machines of CI are shared.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

@@ -215,7 +215,7 @@ def test_a_missing_model_is_told_with_the_command(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(title=st.text(max_size=80), text=st.text(max_size=400) | st.sampled_from([e.text for e in EXAMPLES]))
 def test_evidence_can_be_found_in_the_article(stored: tuple[Path, Assessor], title: str, text: str) -> None:
     """Offsets are exact in the original text, whatever it holds."""
@@ -351,7 +351,7 @@ class TestLexicon:
         ),
         words=st.lists(st.sampled_from(["a", "ab", "abc", "b", "ba", "c"]), max_size=14),
     )
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_matches_are_those_of_a_regular_expression_tried_everywhere(
         self, patterns: list[tuple[str, list[str], str]], words: list[str]
     ) -> None:

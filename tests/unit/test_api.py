@@ -236,7 +236,7 @@ async def test_any_bytes_in_a_parameter_are_only_a_name(raw: str) -> None:
 
 
 @given(st.text(max_size=40))
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 def test_whatever_stands_in_a_parameter_it_is_read_or_refused(value: str) -> None:
     """No other error."""
     for name in ("window", "since", "limit", "cursor", "stance", "topic"):

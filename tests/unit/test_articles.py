@@ -310,7 +310,7 @@ def logs(draw: st.DrawFn) -> list[Assessment]:
 
 
 @given(logs(), st.integers(1, 10), st.integers(1, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_from_complete_from_on_the_store_is_the_final_versions(
     history: Sequence[Assessment], articles_max: int, batch: int
 ) -> None:

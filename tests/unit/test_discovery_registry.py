@@ -267,7 +267,7 @@ class TestLife:
         assert world.registry.forget(later) == [moon]
         assert len(world.registry.topics) == 1
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(st.data())
     def test_whatever_refits_propose_the_books_balance(self, data: st.DataObject) -> None:
         """Documents belong to living topics, ids are never used for two, counts add up."""

@@ -86,7 +86,7 @@ def test_without_votes_there_is_only_the_end(votes: dict[int, dict[tuple[str, st
     assert written(votes) == {}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.dictionaries(st.integers(0, 400), st.integers(0, 9), min_size=1))
 def test_windows_are_sums_of_hours(by_hour: dict[int, int]) -> None:
     """Against plain sums."""

@@ -521,7 +521,6 @@ class Model(RuleBasedStateMachine):
 Model.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=25,
-    deadline=None,
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )

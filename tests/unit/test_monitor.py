@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from faust.types import TP
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -66,7 +66,6 @@ class TestCommitClock:
         commits.clear()
         assert commits.waiting(0, committed=0) == (-1, 0.0)
 
-    @settings(deadline=None)
     @given(
         gaps=st.lists(st.floats(0, 5), min_size=1, max_size=50),
         committed=st.integers(0, 60),

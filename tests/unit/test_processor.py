@@ -477,7 +477,7 @@ def accepted(bench: Bench) -> list[tuple[bytes, Accepted]]:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), log=st.lists(planned, min_size=1, max_size=14))
 def test_counts_after_any_crashes_equal_one_undisturbed_pass(data: st.DataObject, log: list[Planned]) -> None:
     """Any batch may crash with any subset of its writes kept; any earlier commit may be redelivered from."""

@@ -89,7 +89,7 @@ def draw_cuts(data: st.DataObject, size: int) -> list[int]:
     return sorted(data.draw(st.sets(st.integers(1, size - 1)))) if size > 1 else []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), plan=st.lists(planned, min_size=1, max_size=14))
 def test_the_recount_equals_state_and_page_wherever_they_stand(
     data: st.DataObject, plan: list[Planned]
@@ -116,7 +116,7 @@ def test_the_recount_equals_state_and_page_wherever_they_stand(
     assert counted.decisions.left(0, counted.upto) == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(plan=st.lists(planned, min_size=1, max_size=14))
 def test_the_recount_equals_a_brute_force_model(plan: list[Planned]) -> None:
     """Votes in total and by hour are those of the final versions, told by another plain pass."""
@@ -133,7 +133,7 @@ def test_the_recount_equals_a_brute_force_model(plan: list[Planned]) -> None:
     assert by_hour == {(first + hour, topic, stance): n for (hour, topic, stance), n in hours.items()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), plan=st.lists(planned, min_size=1, max_size=10))
 def test_any_vote_or_outcome_that_is_off_by_one_is_found(data: st.DataObject, plan: list[Planned]) -> None:
     """Whatever single figure of the state is changed, the comparison names it."""
@@ -361,7 +361,7 @@ def test_a_place_that_the_log_does_not_have_is_refused() -> None:
     assert not decisions.put(*found)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(plan=st.lists(planned, min_size=1, max_size=8))
 def test_a_page_is_read_as_the_worker_writes_it(plan: list[Planned]) -> None:
     """Votes, outcomes and topics come back by partition; the page accounts for every record."""

@@ -466,7 +466,7 @@ def audited(bench: Bench, log: list[SourceEvent]) -> PartitionCount:
     return counted
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data(), plan=histories)
 def test_with_crashes_and_sweeps_the_state_is_that_of_one_undisturbed_pass(
     data: st.DataObject, plan: list[Planned]
@@ -487,7 +487,7 @@ def test_with_crashes_and_sweeps_the_state_is_that_of_one_undisturbed_pass(
         assert counted.decisions.left(0, counted.upto) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), plan=histories)
 def test_after_some_batches_nothing_expired_is_left(data: st.DataObject, plan: list[Planned]) -> None:
     """Sweeps end: each hour and identity beyond its time goes, and no other."""
@@ -542,7 +542,7 @@ NEAR = [datetime(2024, 3, 31, 1, tzinfo=UTC), datetime(2024, 11, 3, 6, tzinfo=UT
 """Clocks change: Berlin forward, New York back."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     end=st.sampled_from(NEAR),
     ages=st.lists(st.integers(0, 12 * 24 * 60), min_size=1, max_size=12),
