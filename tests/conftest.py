@@ -19,7 +19,7 @@ SEEDS = ROOT / "seeds"
 REQUIRED = {f"STANCEWATCH_REQUIRE_{name}" for name in ("KAFKA", "PROMETHEUS", "CHROMIUM")}
 pytest.register_assert_rewrite("tests.aging", "tests.stack", "tests.dashboards", "tests.discovering")
 KEPT = {"STANCEWATCH_TEXTS", *REQUIRED}
-LONGEST_FIRST = ("chaos", "broker", "agents", "browser")
+LONGEST_FIRST = ("chaos", "broker", "agents", "browser", "contract")
 
 # How long an example takes, or takes to be made, is no property of what is tested; machines of CI are shared.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -32,7 +32,7 @@ from classifiers.topic import TopicClassifier
 from classifiers.training import Example, load_examples, real_examples, shipped_examples, train_models
 from tests.conftest import ROOT
 
-EXAMPLES = shipped_examples()[::4]
+EXAMPLES = shipped_examples()[::10]
 ODD = [
     "",
     " ",
