@@ -12,7 +12,7 @@ Topics: micro F1 of whole texts. Stance: macro F1 given the true topic, so that 
 texts; what the choice of training rows adds is not in them. Smaller shares lie within larger ones.
 
 Writes ``learning_curve.json``, ``.md`` and two pictures (which need matplotlib), all at the end.
-28 trainings: an estimated 8 minutes on a free core, more than 15 where the machine is shared.
+28 trainings: 21 minutes of a core.
 
 Example: ``OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.learning_curve --texts FOLDER --into learning``
 """
