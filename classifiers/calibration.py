@@ -119,15 +119,47 @@ def vector_scaling(
     (float, ndarray of shape (n_classes,))
         The last class has bias 0.
     """
-    rows = np.arange(len(truth))
 
     def loss(parameters: NDArray[Any]) -> float:
         z = scores * np.exp(parameters[0]) + np.append(parameters[1:], 0)
-        misfit = (logsumexp(z, axis=1) - z[rows, truth]).mean()
-        return float(misfit + penalty * (parameters[1:] ** 2).sum())
+        return _log_loss(z, truth) + penalty * float((parameters[1:] ** 2).sum())
 
     found = minimize(loss, np.zeros(scores.shape[1]), method="L-BFGS-B").x
     return float(np.exp(-found[0])), np.append(found[1:], 0)
+
+
+def temperature_scaling(scores: NDArray[Any], truth: NDArray[Any]) -> float:
+    """Temperature that minimises the log loss of softmax(scores / T); above 1: the scores are too sure.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2. Between 0.2 and 5.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_classes)
+    truth : ndarray of int, shape (n_samples,)
+        Index of the true class.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> sure_and_right_in_half = np.array([[4.0, 0.0], [4.0, 0.0]]), np.array([0, 1])
+    >>> round(temperature_scaling(*sure_and_right_in_half), 1)
+    5.0
+    """
+
+    def loss(logarithm: float) -> float:
+        return _log_loss(scores / np.exp(logarithm), truth)
+
+    best = minimize_scalar(loss, bounds=(-np.log(5), np.log(5)), method="bounded")
+    return float(np.exp(best.x))
+
+
+def _log_loss(scores: NDArray[Any], truth: NDArray[Any]) -> float:
+    """Mean of -log softmax(scores) at the true classes."""
+    return float((logsumexp(scores, axis=1) - scores[np.arange(len(truth)), truth]).mean())
 
 
 def risk_coverage(confidence: NDArray[Any], correct: NDArray[Any]) -> list[dict[str, float]]:
@@ -197,34 +229,3 @@ def risk_curve(
         for i in shown
     ]
     return curve, round(area, 4)
-
-
-def temperature_scaling(scores: NDArray[Any], truth: NDArray[Any]) -> float:
-    """Temperature that minimises the log loss of softmax(scores / T); above 1: the scores are too sure.
-
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2. Between 0.2 and 5.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_samples, n_classes)
-    truth : ndarray of int, shape (n_samples,)
-        Index of the true class.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> sure_and_right_in_half = np.array([[4.0, 0.0], [4.0, 0.0]]), np.array([0, 1])
-    >>> round(temperature_scaling(*sure_and_right_in_half), 1)
-    5.0
-    """
-    rows = np.arange(len(truth))
-
-    def log_loss(logarithm: float) -> float:
-        scaled = scores / np.exp(logarithm)
-        return float(np.mean(logsumexp(scaled, axis=1) - scaled[rows, truth]))
-
-    best = minimize_scalar(log_loss, bounds=(-np.log(5), np.log(5)), method="bounded")
-    return float(np.exp(best.x))

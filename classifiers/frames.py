@@ -212,7 +212,7 @@ class FrameFeatures:
         read = [self._read(*pair) for pair in pairs.read]
         sums = np.array([sums for sums, _ in read], dtype=np.float32).reshape(len(read), 3)
         held = [sorted({column for pair in group for column in read[pair][1]}) for group in pairs.groups]
-        f = np.zeros((len(held), self.size), dtype=np.float32)
+        f = np.zeros((len(pairs.texts), self.size), dtype=np.float32)
         f[:, :3] = pairs.summing @ sums
         f[:, 3:6] = pairs.first @ sums
         f[:, 8] = [topic in self._frames and not own for topic, own in zip(pairs.topics, held, strict=True)]
